@@ -1,0 +1,174 @@
+"""Everything that can happen to a node. Past tense: an event is a fact, never a wish.
+
+Events come from three places: the wire (``translate``), the kernel (adapters), and the loop
+itself (time, results of actions, configuration). The simulator makes the same values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vipd.core.actions import AddAddresses, RemoveAddresses, RenewAddresses
+from vipd.model import (
+    Address,
+    Advert,
+    DiscardReason,
+    Duration,
+    HostAddress,
+    Link,
+    NodeConfig,
+    Reason,
+    Remark,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The whole desired state; comes at start and again at every reload."""
+
+    config: NodeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The daemon ends: release everything, then say ``Finished``."""
+
+    reason: Reason = Reason.STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """``now`` reached what ``Node.deadline()`` returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStalled:
+    """The loop woke ``late_ns`` after it meant to. The sockets have *not* been read yet."""
+
+    late_ns: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class StallDrained:
+    """Everything that waited in the sockets during the stall has been handled."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelResynced:
+    """A full dump: replaces all that was known of links and addresses."""
+
+    links: tuple[Link, ...]
+    addresses: tuple[HostAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """A link appeared or changed (state, name, MAC, MTU)."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGone:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeen:
+    """The kernel has the address (new, renewed or changed)."""
+
+    address: HostAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGone:
+    index: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertHeard:
+    """A valid advert for ``instance``: passed every receive check."""
+
+    instance: str
+    source: Address
+    advert: Advert
+    remarks: tuple[Remark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertRejected:
+    """A datagram failed a receive check; ``instance`` is empty where none could be named."""
+
+    instance: str
+    reason: DiscardReason
+    source: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class RivalAnnounced:
+    """Somebody else's ARP or NA claimed ``address`` with ``mac`` on the link ``index``."""
+
+    index: int
+    address: Address
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertSent:
+    """The kernel took the advert of ``instance``."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertFailed:
+    """The kernel refused the advert of ``instance``."""
+
+    instance: str
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesApplied:
+    """The kernel worked through the batch of ``action``.
+
+    ``failures`` maps positions in ``action.vips`` to errnos; success is believed only through
+    ``AddressSeen``/``AddressGone``, which come *before* this event.
+    """
+
+    action: AddAddresses | RemoveAddresses | RenewAddresses
+    failures: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateOpened:
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateShut:
+    instance: str
+
+
+Event: TypeAlias = (
+    Configured
+    | StopRequested
+    | DeadlinePassed
+    | LoopStalled
+    | StallDrained
+    | KernelResynced
+    | LinkSeen
+    | LinkGone
+    | AddressSeen
+    | AddressGone
+    | AdvertHeard
+    | AdvertRejected
+    | RivalAnnounced
+    | AdvertSent
+    | AdvertFailed
+    | AddressesApplied
+    | GateOpened
+    | GateShut
+)
