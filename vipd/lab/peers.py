@@ -1,0 +1,256 @@
+"""VRRP speakers of the lab: real keepalived, vipd, and how each one is started and ended.
+
+One ``Router`` says what a virtual router is; each speaker turns it into its own configuration.
+The ways to end a speaker are the same for all, so that a test can put any two into one pair.
+FRR stands in ``frr.py``: it keeps its VIPs on devices of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from vipd.lab.hosts import INTERFACE, Host, descendants, kill_tree, signal_all, wait_for
+from vipd.model import SECOND_NS, Instant
+
+VIPD_COMMAND_VARIABLE = "VIPD_LAB_COMMAND"
+_READY_S = 20.0
+_STOP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A virtual router as one node sees it. The family is the one of the first VIP."""
+
+    vips: tuple[str, ...]  # with prefix length: 192.0.2.100/24
+    priority: int
+    version: int = 3
+    vrid: int = 51
+    interval_ms: int = 1000
+    preempt: bool = True
+    secret: str = ""  # v2 PASS
+    source: str = ""
+    unicast_peers: tuple[str, ...] = ()
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.vips[0]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(vip.split("/")[0] for vip in self.vips)
+
+    @property
+    def group(self) -> str:
+        return "ff02::12" if self.is_ipv6 else "224.0.0.18"
+
+    @property
+    def interval_ns(self) -> int:
+        return self.interval_ms * 1_000_000
+
+    @property
+    def skew_ns(self) -> int:
+        """v2 skews by the second, whatever the interval; v3 by the interval (RFC 9568 6.1)."""
+        unit_ns = SECOND_NS if self.version == 2 else self.interval_ns
+        return (256 - self.priority) * unit_ns // 256
+
+    @property
+    def master_down_ns(self) -> int:
+        return 3 * self.interval_ns + self.skew_ns
+
+
+class Speaker(ABC):
+    """A VRRP daemon on a host. Not running until ``start``."""
+
+    kind = ""
+
+    def __init__(self, host: Host, router: Router) -> None:
+        self.host = host
+        self.router = router
+        self._starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Write the configuration; the command line that runs on it in the foreground."""
+
+    @abstractmethod
+    def is_ready(self, log: str) -> bool:
+        """This run's log says that the router has left its initial state."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"{self.kind} on {self.host.name} was never started")
+        return self._process
+
+    @property
+    def log(self) -> Path:
+        """The output of the newest run."""
+        return self.host.directory / f"{self.kind}-{self._starts}.log"
+
+    def start(self) -> None:
+        self._starts += 1
+        self._process = self.host.spawn(self.command(), self.log.name)
+
+    def wait_ready(self) -> Instant:
+        """Block until the router runs; the instant at which that was seen."""
+
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.kind} ended: {self.log.read_text()}")
+            return self.is_ready(self.log.read_text())
+
+        return wait_for(ready, _READY_S, f"{self.kind} is not ready: {self.log}")
+
+    def pids(self) -> list[int]:
+        """Every process of the speaker, the one that was started first."""
+        return descendants(self.process.pid)
+
+    def stop(self) -> None:
+        """SIGTERM; does not wait, the leaving takes its time."""
+        self.process.terminate()
+
+    def wait(self) -> int:
+        """The exit status, once it has ended."""
+        return self.process.wait(_STOP_S)
+
+    def kill(self) -> None:
+        """Power failure: SIGKILL to all processes, none of which sees another one die."""
+        kill_tree(self.process.pid)
+        self.process.wait(_STOP_S)
+
+    def freeze(self) -> None:
+        signal_all(self.pids(), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        signal_all(reversed(self.pids()), signal.SIGCONT)
+
+    def holds(self) -> bool:
+        """The kernel has every VIP; False too when it has only some of them."""
+        present = {entry.address for entry in self.host.addresses()}
+        return present.issuperset(self.router.addresses)
+
+    def holds_any(self) -> bool:
+        """The kernel has at least one VIP."""
+        present = {entry.address for entry in self.host.addresses()}
+        return not present.isdisjoint(self.router.addresses)
+
+
+class Keepalived(Speaker):
+    """Debian's keepalived, VRRP part only, with its own pid files so that many run at once."""
+
+    kind = "keepalived"
+
+    def _configuration(self) -> str:
+        router = self.router
+        lines = [
+            f"interface {INTERFACE}",
+            "state BACKUP",
+            f"virtual_router_id {router.vrid}",
+            f"priority {router.priority}",
+            f"advert_int {router.interval_ms / 1000:g}",
+        ]
+        if not router.preempt:
+            lines.append("nopreempt")
+        if router.secret:
+            lines.append(f"authentication {{\nauth_type PASS\nauth_pass {router.secret}\n}}")
+        if router.source:
+            lines.append(f"unicast_src_ip {router.source}")
+        if router.unicast_peers:
+            lines.append("unicast_peer {\n" + "\n".join(router.unicast_peers) + "\n}")
+        lines.append("virtual_ipaddress {\n" + "\n".join(router.vips) + "\n}")
+        body = "\n".join(lines)
+        return (
+            f"global_defs {{\nvrrp_version {router.version}\n}}\nvrrp_instance web {{\n{body}\n}}\n"
+        )
+
+    def command(self) -> list[str]:
+        directory = self.host.directory
+        configuration = directory / "keepalived.conf"
+        configuration.write_text(self._configuration())
+        configuration.chmod(0o600)
+        pid_files = [f"-{letter}{directory}/keepalived-{letter}.pid" for letter in "prc"]
+        return ["keepalived", "-n", "-l", "-D", "-P", "-G", "-f", str(configuration), *pid_files]
+
+    def is_ready(self, log: str) -> bool:
+        return "Entering BACKUP STATE" in log or "Entering MASTER STATE" in log
+
+
+def vipd_command() -> list[str]:
+    """How vipd is started; ``$VIPD_LAB_COMMAND`` replaces it (an installed vipd, a wrapper)."""
+    configured = os.environ.get(VIPD_COMMAND_VARIABLE)
+    return shlex.split(configured) if configured else [sys.executable, "-m", "vipd"]
+
+
+class VipdNode(Speaker):
+    """vipd on a host, with its files in the host's directory.
+
+    ``extra`` is merged over the top level of the configuration (``checks``, ``fence``, ...).
+    """
+
+    kind = "vipd"
+
+    def __init__(
+        self,
+        host: Host,
+        router: Router,
+        extra: dict[str, object] | None = None,
+        others: Sequence[tuple[str, Router]] = (),
+    ) -> None:
+        super().__init__(host, router)
+        self._routers = (("web", router), *others)
+        self._extra = extra or {}
+        self.config = host.directory / "vipd.yaml"
+
+    @staticmethod
+    def _instance(router: Router) -> dict[str, object]:
+        instance: dict[str, object] = {
+            "interface": INTERFACE,
+            "vrid": router.vrid,
+            "version": router.version,
+            "priority": router.priority,
+            "advert_interval": f"{router.interval_ms}ms",
+            "preempt": router.preempt,
+            "vips": list(router.vips),
+        }
+        if router.secret:
+            instance["auth"] = {"type": "pass", "secret": router.secret}
+        if router.source:
+            instance["source"] = router.source
+        if router.unicast_peers:
+            instance["unicast_peers"] = list(router.unicast_peers)
+        return instance
+
+    def configuration(self) -> dict[str, object]:
+        """The content of ``vipd.yaml``."""
+        return {
+            "node": self.host.name,
+            "runtime_dir": str(self.host.directory / "run"),
+            "state_dir": str(self.host.directory / "state"),
+            "log": {"level": "debug", "format": "json"},
+            "instances": {name: self._instance(router) for name, router in self._routers},
+            **self._extra,
+        }
+
+    def command(self) -> list[str]:
+        self.config.write_text(yaml.safe_dump(self.configuration(), sort_keys=False))
+        self.config.chmod(0o600)  # it may hold a secret
+        return [*vipd_command(), "run", "--config", str(self.config)]
+
+    def is_ready(self, log: str) -> bool:
+        return "BACKUP" in log or "MASTER" in log
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run another vipd command on this node, with its configuration."""
+        argv = [*vipd_command(), *arguments, "--config", str(self.config)]
+        return self.host.run(argv, check=check)
