@@ -1,0 +1,94 @@
+"""What a process asks of the system for itself: memory, priority, and hold of another process.
+
+None of this is needed to be correct, only to be on time, so nothing here fails: each function
+returns in words what was obtained, and ``status`` shows it.
+
+``realtime: auto`` is nice -20, not SCHED_RR: on a kernel without preemption a real-time task is
+not moved away from a CPU that is stuck in a long system call, so its 99th percentile is better
+and its maximum far worse. In a cgroup without real-time budget, SCHED_RR is refused even to root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import os
+import signal
+
+from vipd.errors import AdapterError
+
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+_NICEST = -20
+_ROUND_ROBIN_PRIORITY = 50
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def lock_memory() -> str:
+    """Keep what the process uses in memory, so that no deadline waits for a disk.
+
+    MCL_ONFAULT locks pages when they are first used, and not all that the libraries reserve.
+    """
+    if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0:
+        return "locked"
+    return f"not locked: {_explain(ctypes.get_errno(), 'CAP_IPC_LOCK')}"
+
+
+def raise_priority(mode: str) -> str:
+    """Carry out ``realtime: auto | off | rr``; returns what was obtained."""
+    if mode == "off":
+        return "normal"
+    if mode == "auto":
+        return _be_nicest()
+    if mode != "rr":
+        raise ValueError(f"unknown realtime mode {mode!r}")
+    # Reset on fork: hooks and checks must not inherit it.
+    policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+    try:
+        os.sched_setscheduler(0, policy, os.sched_param(_ROUND_ROBIN_PRIORITY))
+    except OSError as error:
+        refusal = _explain(error.errno or 0, "CAP_SYS_NICE or a real-time budget of the cgroup")
+        return f"{_be_nicest()}, SCHED_RR refused: {refusal}"
+    return f"SCHED_RR {_ROUND_ROBIN_PRIORITY}"
+
+
+def _be_nicest() -> str:
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICEST)
+    except OSError as error:
+        return f"normal, nice refused: {_explain(error.errno or 0, 'CAP_SYS_NICE')}"
+    return f"nice {_NICEST}"
+
+
+def _explain(number: int, missing: str) -> str:
+    text = os.strerror(number)
+    hint = number in (errno.EPERM, errno.EACCES, errno.ENOMEM)
+    return f"{text} (needs {missing})" if hint else text
+
+
+def freeze_gc() -> None:
+    """Take all that lives now out of the garbage collector's sight: later runs are short."""
+    gc.collect()
+    gc.freeze()
+
+
+def open_pidfd(pid: int) -> int:
+    """A descriptor for process ``pid``: readable when it is dead, never another process."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise AdapterError(f"process {pid}: {error.strerror}", error.errno or 0) from error
+
+
+def signal_pidfd(pidfd: int, number: signal.Signals) -> bool:
+    """Send a signal through a pidfd; False when the process is dead already."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise AdapterError(
+            f"signalling through a pidfd: {error.strerror}", error.errno or 0
+        ) from error
+    return True
