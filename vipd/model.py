@@ -19,6 +19,8 @@ from typing import TypeAlias
 Instant: TypeAlias = int
 Duration: TypeAlias = int
 Address: TypeAlias = bytes
+VipKey: TypeAlias = tuple[str, bytes]
+"""(interface, address): what makes a VIP *this* VIP; its prefix is only how it is written."""
 
 MICROSECOND_NS = 1_000
 MILLISECOND_NS = 1_000_000
@@ -85,6 +87,10 @@ class Vip:
     @property
     def family(self) -> Family:
         return family_of(self.address)
+
+    @property
+    def key(self) -> VipKey:
+        return (self.interface, self.address)
 
     def __str__(self) -> str:
         return f"{format_address(self.address)}/{self.prefix}"
@@ -368,6 +374,7 @@ class InstanceSnapshot:
     deadline_ns: Instant | None
     deadline_means: str
     master_down_interval_ns: Duration
+    takeover_floor_ns: Duration
     skew_ns: Duration
     learned_interval_ns: Duration
     last_advert_heard_ns: Instant | None

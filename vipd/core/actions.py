@@ -23,16 +23,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vipd.model import Address, Advert, HostAddress, Note, Vip
+from vipd.model import Address, Advert, HostAddress, InstanceConfig, Note, Vip
 
 
 @dataclass(frozen=True, slots=True)
 class SendAdvert:
-    """Send ``advert`` from ``source`` to the group, or to each unicast peer."""
+    """Send ``advert`` from ``source`` to the group, or to each unicast peer.
 
-    instance: str
+    ``config`` is the router as it speaks here: a router that a reload removed says goodbye with
+    its old settings.
+    """
+
+    config: InstanceConfig
     source: Address
     advert: Advert
+
+    @property
+    def instance(self) -> str:
+        return self.config.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,9 @@ class AddressSeen:
 
 @dataclass(frozen=True, slots=True)
 class AddressGone:
-    index: int
-    address: Address
+    """The kernel no longer has exactly this entry (IPv4 may have one address twice)."""
+
+    address: HostAddress
 
 
 @dataclass(frozen=True, slots=True)

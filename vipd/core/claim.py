@@ -1,0 +1,510 @@
+"""Claim: "does the kernel have the VIPs?" It owns the order of both ways.
+
+Claim    advert -> gate opened -> addresses added -> kernel says they are there -> announced
+Release  gate shut -> addresses removed -> kernel says they are gone -> priority 0 -> lease back
+
+Why this order
+--------------
+* The advert goes first so that a beaten master drops the VIP before our announcement moves the
+  switches to us (RFC 9568 §6.4.2, row F5).
+* An announcement for an address that the kernel does not have yet would draw traffic into a
+  hole, and its ARP requests would go unanswered: announce only what the kernel confirmed.
+* Saying priority 0 before the addresses are gone invites the next master to overlap with us.
+  Use ends first, then others are told, then the lease goes back.
+
+Rules that may never break
+--------------------------
+1. An address is held when the kernel says so and gone when the kernel says so, whatever was
+   asked for (``VipSeen``, ``VipGone``, ``PresenceResynced``).
+2. ``Released`` is said only in ABSENT: no VIP of ours is on the host.
+3. Held addresses are renewed until the release begins, never after: when everything else fails
+   the kernel ends them at the end of their lifetime.
+4. The address owner's VIPs (priority 255) are the host's own: never added, renewed or removed.
+5. Work is cut into chunks, because one netlink batch is one uninterruptible system call: 1000
+   IPv6 addresses would hold an advert up for over a second.
+
+States: ABSENT, ADDING, PRESENT, REMOVING. A VIP that vanishes while PRESENT is put back at once
+(back to ADDING, counted); one that keeps vanishing is given up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import groupby, islice
+
+from vipd.core.actions import AddAddresses, RemoveAddresses
+from vipd.core.announcement import AnnouncementPlan
+from vipd.core.events import AddressesApplied, GateOpened, GateShut
+from vipd.core.signals import (
+    AddWanted,
+    AdvertWanted,
+    AnnounceWanted,
+    ClaimGivenUp,
+    ClaimWanted,
+    FramesWanted,
+    GateWanted,
+    PresenceResynced,
+    Released,
+    ReleaseWanted,
+    RemoveWanted,
+    RenewWanted,
+    ResyncWanted,
+    TimerFired,
+    VipGone,
+    VipsChanged,
+    VipSeen,
+    Wish,
+)
+from vipd.core.table import Ignored, Table, complete
+from vipd.model import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    ClaimState,
+    Duration,
+    Family,
+    Instant,
+    Note,
+    NoteKind,
+    Reason,
+    Vip,
+    VipKey,
+)
+
+CHUNK = {Family.IPV4: 128, Family.IPV6: 16}
+"""VIPs per netlink batch: about 1.5 ms (IPv4) and, at 1000 addresses, 40 ms (IPv6)."""
+
+RETRY_NS = 200 * MILLISECOND_NS
+"""After the kernel refused a removal, or what it said does not add up."""
+
+VERIFY_LIMIT = 3
+VANISH_LIMIT = 5
+VANISH_WINDOW_NS = 10 * SECOND_NS
+
+NOT_THERE = frozenset({99, 19, 6})
+"""EADDRNOTAVAIL, ENODEV, ENXIO: a removal that finds nothing has done its work."""
+
+INPUTS = (
+    ClaimWanted,
+    ReleaseWanted,
+    GateOpened,
+    GateShut,
+    AddressesApplied,
+    VipSeen,
+    VipGone,
+    PresenceResynced,
+    VipsChanged,
+    AnnounceWanted,
+    TimerFired,
+)
+
+
+class Claim:
+    """The VIPs of one instance and what the kernel says of them."""
+
+    def __init__(
+        self,
+        vips: tuple[Vip, ...],
+        *,
+        owner: bool,
+        lifetime_s: int,
+        announcements: AnnouncementPlan,
+    ) -> None:
+        self.state = ClaimState.ABSENT
+        self.wanted = vips
+        self.owner = owner
+        self.lifetime_s = lifetime_s
+        self.announcements = announcements
+        self.present: set[VipKey] = set()
+        self.restored = 0
+        self._retired: dict[VipKey, Vip] = {}
+        self._todo: dict[VipKey, Vip] = {}
+        self._fresh = False
+        self._goodbye = False
+        self._gate_is_shut = True
+        self._verified = 0
+        self._vanished_at: deque[Instant] = deque()
+        self._retry_at: Instant | None = None
+        self._renew_at: Instant | None = None
+        self._renew_cursor = 0
+        self._wishes: list[Wish] = []
+
+    def handle(self, signal: object, now: Instant) -> list[Wish]:
+        """Apply one input; returns the wishes that follow from it, in order."""
+        row = TABLE[self.state, type(signal)]
+        if not isinstance(row, Ignored):
+            row(self, signal, now)
+        wishes, self._wishes = self._wishes, []
+        return wishes
+
+    @property
+    def deadline(self) -> Instant | None:
+        """The earliest instant at which ``TimerFired`` has something to do."""
+        instants = (self._retry_at, self._renew_at, self.announcements.deadline)
+        return min((at for at in instants if at is not None), default=None)
+
+    @property
+    def covers(self) -> frozenset[VipKey]:
+        """The VIPs this claim answers for; an address of ours outside all claims is a stray."""
+        if self.state is ClaimState.ABSENT:
+            return frozenset()
+        return frozenset(vip.key for vip in self.wanted) | frozenset(self._retired)
+
+    def _missing(self) -> list[Vip]:
+        return [vip for vip in self.wanted if vip.key not in self.present]
+
+    # --- claiming -----------------------------------------------------------------------------
+
+    def _claim(self, _signal: ClaimWanted, now: Instant) -> None:
+        self._goodbye = False
+        self._verified = 0
+        self._retry_at = None
+        self._wishes.append(AdvertWanted())
+        if self.owner:
+            self._claim_own(now)
+            return
+        self.state = ClaimState.ADDING
+        self._fresh = True
+        self._wishes.append(GateWanted(open=True))
+
+    def _claim_own(self, now: Instant) -> None:
+        if missing := self._missing():
+            self._give_up(Reason.OWNED_ADDRESS_MISSING, ", ".join(map(str, missing)))
+            return
+        self.state = ClaimState.PRESENT
+        self.announcements.begin(now, first_sent=False)
+
+    def _gate_opened(self, _signal: GateOpened, now: Instant) -> None:
+        # All of them, also those present: adding is idempotent, and a removal may be under way.
+        self._gate_is_shut = False
+        self._todo = {vip.key: vip for vip in self.wanted}
+        self._plan_renewal(now)
+        self._add_next()
+
+    def _add_next(self) -> None:
+        """One batch; its ``AddressesApplied`` brings the next one."""
+        first = next(iter(self._todo.values()), None)
+        if first is None:
+            return
+        ahead = tuple(islice(self._todo.values(), CHUNK[first.family]))
+        chunk = _chunks(ahead)[0]
+        for vip in chunk:
+            del self._todo[vip.key]
+        self._wishes.append(AddWanted(chunk))
+
+    def _added(self, applied: AddressesApplied, now: Instant) -> None:
+        """In ADDING: announce what the kernel has, go on, or see that it does not add up."""
+        if not isinstance(applied.action, AddAddresses):
+            self._note_refusals(applied, now)
+            return
+        if applied.failures:
+            position, errno = applied.failures[0]
+            vip = applied.action.vips[position]
+            self._give_up(Reason.CLAIM_REFUSED, f"{vip} on {vip.interface}: errno {errno}")
+            return
+        held = tuple(vip for vip in applied.action.vips if vip.key in self.present)
+        if held:
+            self._wishes.append(FramesWanted(held))
+        if self._todo:
+            self._add_next()
+        elif self._missing():
+            self._verify(now)
+        else:
+            self._all_present(now, announced=True)
+
+    def _all_present(self, now: Instant, *, announced: bool = False) -> None:
+        self.state = ClaimState.PRESENT
+        self._verified = 0
+        self._retry_at = None
+        self.announcements.begin(now, first_sent=announced)
+        if self._fresh:
+            self._fresh = False
+            self._wishes.append(Note(NoteKind.CLAIMED, "", {"vips": len(self.wanted)}))
+
+    def _verify(self, now: Instant) -> None:
+        """The kernel took the order, but we did not see the address: ask it, then try again."""
+        self._verified += 1
+        if self._verified > VERIFY_LIMIT:
+            self._give_up(Reason.ADDRESS_VANISHES, ", ".join(map(str, self._missing()[:3])))
+            return
+        self._retry_at = now + RETRY_NS
+        self._wishes.append(ResyncWanted())
+
+    def _give_up(self, reason: Reason, detail: str) -> None:
+        self._wishes.append(ClaimGivenUp(reason, detail))
+
+    # --- what the kernel says -----------------------------------------------------------------
+
+    def _seen(self, signal: VipSeen, _now: Instant) -> None:
+        self.present.add(signal.vip.key)
+
+    def _forget(self, vip: Vip) -> bool:
+        """Note that the kernel no longer has ``vip``; True if it was to go (retired)."""
+        self.present.discard(vip.key)
+        return self._retired.pop(vip.key, None) is not None
+
+    def _gone_absent(self, signal: VipGone, _now: Instant) -> None:
+        self._forget(signal.vip)
+
+    def _gone_adding(self, signal: VipGone, _now: Instant) -> None:
+        if not self._forget(signal.vip) and not self.owner:
+            self._todo[signal.vip.key] = signal.vip
+
+    def _gone_present(self, signal: VipGone, now: Instant) -> None:
+        if not self._forget(signal.vip):
+            self._restore([signal.vip], now)
+
+    def _gone_removing(self, signal: VipGone, now: Instant) -> None:
+        self._forget(signal.vip)
+        self._finish_release(now)
+
+    def _restore(self, missing: list[Vip], now: Instant) -> None:
+        """Somebody else took our VIPs away: put them back, unless this goes on and on."""
+        names = ", ".join(map(str, missing[:3]))
+        if self.owner:
+            self._give_up(Reason.OWNED_ADDRESS_MISSING, names)
+            return
+        self._vanished_at.append(now)
+        while now - self._vanished_at[0] > VANISH_WINDOW_NS:
+            self._vanished_at.popleft()
+        if len(self._vanished_at) > VANISH_LIMIT:
+            self._vanished_at.clear()
+            self._give_up(Reason.ADDRESS_VANISHES, names)
+            return
+        self.restored += len(missing)
+        self._wishes.append(Note(NoteKind.ADDRESS_RESTORED, "", {"vips": names}))
+        self.state = ClaimState.ADDING
+        self._todo = {vip.key: vip for vip in missing}
+        self._add_next()
+
+    def _resync(self, signal: PresenceResynced) -> None:
+        self.present = set(signal.present)
+        self._retired = {key: vip for key, vip in self._retired.items() if key in self.present}
+
+    def _resynced_absent(self, signal: PresenceResynced, _now: Instant) -> None:
+        self._resync(signal)
+
+    def _resynced_adding(self, signal: PresenceResynced, _now: Instant) -> None:
+        # Whoever asked for the dump, the order under way or the retry ends ADDING.
+        self._resync(signal)
+
+    def _resynced_present(self, signal: PresenceResynced, now: Instant) -> None:
+        self._resync(signal)
+        if missing := self._missing():
+            self._restore(missing, now)
+
+    def _resynced_removing(self, signal: PresenceResynced, now: Instant) -> None:
+        self._resync(signal)
+        self._finish_release(now)
+
+    # --- releasing ----------------------------------------------------------------------------
+
+    def _release(self, signal: ReleaseWanted, now: Instant) -> None:
+        self._goodbye = signal.goodbye
+        self._todo.clear()
+        self._renew_at = self._retry_at = None
+        self.announcements.stop()
+        self._gate_is_shut = False
+        self.state = ClaimState.REMOVING
+        if self.owner:
+            self._absent(now)
+        else:
+            self._wishes.append(GateWanted(open=False))
+
+    def _release_again(self, signal: ReleaseWanted, _now: Instant) -> None:
+        self._goodbye = self._goodbye or signal.goodbye
+
+    def _gate_shut(self, _signal: GateShut, now: Instant) -> None:
+        self._gate_is_shut = True
+        self._remove_all(now)
+
+    def _remove_all(self, now: Instant) -> None:
+        # In reverse: removing the first address of a subnet first costs O(n²) in the kernel.
+        if ours := self._held():
+            self._wishes.append(RemoveWanted(tuple(reversed(ours))))
+        else:
+            self._finish_release(now)
+
+    def _held(self) -> list[Vip]:
+        ours = {vip.key: vip for vip in self.wanted} | self._retired
+        return [vip for key, vip in ours.items() if key in self.present]
+
+    def _removed(self, applied: AddressesApplied, now: Instant) -> None:
+        if isinstance(applied.action, RemoveAddresses):
+            self._note_refusals(applied, now)
+            self._finish_release(now)
+            if self.state is ClaimState.REMOVING and self._retry_at is None:
+                # Done, says the kernel, yet an address is left: a second one, or a lost message.
+                self._retry_at = now + RETRY_NS
+                self._wishes.append(ResyncWanted())
+        elif self._gate_is_shut:  # an order from before the release was carried out after it
+            self._remove_all(now)
+
+    def _note_refusals(self, applied: AddressesApplied, now: Instant) -> None:
+        """Refused removals are tried again; meanwhile nothing renews the addresses."""
+        refused = [(at, errno) for at, errno in applied.failures if errno not in NOT_THERE]
+        if not refused:
+            return
+        position, errno = refused[0]
+        vip = applied.action.vips[position]
+        kind = NoteKind.RELEASE_REFUSED
+        if not isinstance(applied.action, RemoveAddresses):
+            kind = NoteKind.CLAIM_REFUSED
+        else:
+            self._retry_at = now + RETRY_NS
+        self._wishes.append(
+            Note(kind, "", {"vip": str(vip), "errno": errno, "refused": len(refused)})
+        )
+
+    def _finish_release(self, now: Instant) -> None:
+        if self._gate_is_shut and not self._held():
+            self._absent(now)
+
+    def _absent(self, _now: Instant) -> None:
+        self.state = ClaimState.ABSENT
+        self._retry_at = None
+        self._retired.clear()
+        if self._goodbye:
+            self._goodbye = False
+            self._wishes.append(AdvertWanted(leaving=True))
+        self._wishes.append(Note(NoteKind.RELEASED, "", {"vips": len(self.wanted)}))
+        self._wishes.append(Released())
+
+    # --- reload -------------------------------------------------------------------------------
+
+    def _take_vips(self, signal: VipsChanged, _now: Instant) -> None:
+        self.wanted = signal.wanted
+
+    def _change_vips(self, signal: VipsChanged, now: Instant) -> None:
+        """Only the difference moves: what stays is not touched."""
+        old, self.wanted = {vip.key for vip in self.wanted}, signal.wanted
+        if self.owner:
+            return
+        keys = {vip.key for vip in self.wanted}
+        leaving = [vip for vip in signal.retired if vip.key in self.present]
+        self._retired = {key: vip for key, vip in self._retired.items() if key not in keys}
+        self._retired |= {vip.key: vip for vip in leaving}
+        if leaving:
+            self._wishes.append(RemoveWanted(tuple(reversed(leaving))))
+        self._plan_renewal(now)
+        new = {vip.key: vip for vip in self.wanted if vip.key not in old}
+        self._todo = {key: vip for key, vip in self._todo.items() if key in keys} | new
+        if new and self.state is ClaimState.PRESENT:
+            self.state = ClaimState.ADDING
+            self._add_next()
+
+    def _retire_more(self, signal: VipsChanged, _now: Instant) -> None:
+        self._retired |= {vip.key: vip for vip in signal.retired}
+        self.wanted = signal.wanted
+
+    # --- timers: retry, renewal, announcements ------------------------------------------------
+
+    def _timers(self, _signal: TimerFired, now: Instant) -> None:
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._retry(now)
+        if self._renew_at is not None and now >= self._renew_at:
+            self._renew(now)
+        held = (vip for vip in self.wanted if vip.key in self.present)
+        if frames := self.announcements.due(now, held):
+            self._wishes.append(FramesWanted(frames))
+
+    def _retry(self, now: Instant) -> None:
+        if self.state is ClaimState.REMOVING:
+            self._remove_all(now)
+            return
+        if leaving := [vip for key, vip in self._retired.items() if key in self.present]:
+            self._wishes.append(RemoveWanted(tuple(leaving)))
+        if self.state is ClaimState.ADDING and self._verified:
+            self._todo = {vip.key: vip for vip in self._missing()}
+            if self._todo:
+                self._add_next()
+            else:
+                self._all_present(now)
+
+    def _plan_renewal(self, now: Instant) -> None:
+        self._renew_cursor = 0
+        self._renew_at = now + self._renew_step_ns()
+
+    def _renew_step_ns(self) -> Duration:
+        """All chunks once within a third of the lifetime, evenly spread."""
+        chunks = max(1, len(_chunks(self.wanted)))
+        return self.lifetime_s * SECOND_NS // 3 // chunks
+
+    def _renew(self, now: Instant) -> None:
+        chunks = _chunks(self.wanted)
+        if chunks:
+            chunk = chunks[self._renew_cursor % len(chunks)]
+            self._renew_cursor += 1
+            held = tuple(vip for vip in chunk if vip.key in self.present)
+            if held:
+                self._wishes.append(RenewWanted(held))
+        self._renew_at = now + self._renew_step_ns()
+
+    def _announce_again(self, signal: AnnounceWanted, now: Instant) -> None:
+        self.announcements.answer_rival(now, signal.gap_ns)
+
+
+def _chunks(vips: Iterable[Vip]) -> list[tuple[Vip, ...]]:
+    """``vips`` in order, cut into runs of one family, each at most one batch long."""
+    chunks: list[tuple[Vip, ...]] = []
+    for family, run in groupby(vips, key=lambda vip: vip.family):
+        members = tuple(run)
+        size = CHUNK[family]
+        chunks.extend(members[at : at + size] for at in range(0, len(members), size))
+    return chunks
+
+
+_HOLDS_NOTHING = Ignored("nothing is held or asked for")
+_OLD_ANSWER = Ignored("the answer to an order that was overtaken")
+
+TABLE: Table = complete(
+    {
+        (ClaimState.ABSENT, ClaimWanted): Claim._claim,
+        (ClaimState.ABSENT, ReleaseWanted): Claim._release,
+        (ClaimState.ABSENT, GateOpened): _OLD_ANSWER,
+        (ClaimState.ABSENT, GateShut): _OLD_ANSWER,
+        (ClaimState.ABSENT, AddressesApplied): _OLD_ANSWER,
+        (ClaimState.ABSENT, VipSeen): Claim._seen,
+        (ClaimState.ABSENT, VipGone): Claim._gone_absent,
+        (ClaimState.ABSENT, PresenceResynced): Claim._resynced_absent,
+        (ClaimState.ABSENT, VipsChanged): Claim._take_vips,
+        (ClaimState.ABSENT, AnnounceWanted): _HOLDS_NOTHING,
+        (ClaimState.ABSENT, TimerFired): _HOLDS_NOTHING,
+        (ClaimState.ADDING, ClaimWanted): Ignored("already under way"),
+        (ClaimState.ADDING, ReleaseWanted): Claim._release,
+        (ClaimState.ADDING, GateOpened): Claim._gate_opened,
+        (ClaimState.ADDING, GateShut): _OLD_ANSWER,
+        (ClaimState.ADDING, AddressesApplied): Claim._added,
+        (ClaimState.ADDING, VipSeen): Claim._seen,
+        (ClaimState.ADDING, VipGone): Claim._gone_adding,
+        (ClaimState.ADDING, PresenceResynced): Claim._resynced_adding,
+        (ClaimState.ADDING, VipsChanged): Claim._change_vips,
+        (ClaimState.ADDING, AnnounceWanted): Ignored("a full burst follows the claim anyway"),
+        (ClaimState.ADDING, TimerFired): Claim._timers,
+        (ClaimState.PRESENT, ClaimWanted): Ignored("already held"),
+        (ClaimState.PRESENT, ReleaseWanted): Claim._release,
+        (ClaimState.PRESENT, GateOpened): _OLD_ANSWER,
+        (ClaimState.PRESENT, GateShut): _OLD_ANSWER,
+        (ClaimState.PRESENT, AddressesApplied): Claim._note_refusals,
+        (ClaimState.PRESENT, VipSeen): Claim._seen,
+        (ClaimState.PRESENT, VipGone): Claim._gone_present,
+        (ClaimState.PRESENT, PresenceResynced): Claim._resynced_present,
+        (ClaimState.PRESENT, VipsChanged): Claim._change_vips,
+        (ClaimState.PRESENT, AnnounceWanted): Claim._announce_again,
+        (ClaimState.PRESENT, TimerFired): Claim._timers,
+        (ClaimState.REMOVING, ClaimWanted): Claim._claim,
+        (ClaimState.REMOVING, ReleaseWanted): Claim._release_again,
+        (ClaimState.REMOVING, GateOpened): _OLD_ANSWER,
+        (ClaimState.REMOVING, GateShut): Claim._gate_shut,
+        (ClaimState.REMOVING, AddressesApplied): Claim._removed,
+        (ClaimState.REMOVING, VipSeen): Claim._seen,
+        (ClaimState.REMOVING, VipGone): Claim._gone_removing,
+        (ClaimState.REMOVING, PresenceResynced): Claim._resynced_removing,
+        (ClaimState.REMOVING, VipsChanged): Claim._retire_more,
+        (ClaimState.REMOVING, AnnounceWanted): _HOLDS_NOTHING,
+        (ClaimState.REMOVING, TimerFired): Claim._timers,
+    },
+    ClaimState,
+    INPUTS,
+)

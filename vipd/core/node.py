@@ -1,0 +1,406 @@
+"""One host's part in every virtual router: the core's only door.
+
+``handle(event, now)`` returns the actions that follow, in order; ``deadline()`` says when it
+wants to be called with ``DeadlinePassed``; ``snapshot(now)`` shows everything. Same events and
+instants in, same actions out: there is no clock, socket, randomness or logger in here.
+
+What the node itself decides
+----------------------------
+* No router starts before the first dump of links and addresses (``KernelResynced``).
+* *No address of ours without a claim*: an address that carries our tag and belongs to no claim
+  is removed, whenever it is seen. This covers what an earlier run left behind, VIPs that are no
+  longer configured, and interfaces that were renamed under us.
+* A reload moves only differences. A router whose identity changed (interface, VRID, family,
+  version, ownership, peers) leaves properly before its successor of the same name starts.
+* After ``StopRequested`` every router leaves; ``Finished`` comes when the kernel holds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vipd.core import snapshot as snapshots
+from vipd.core.actions import Action, Finished, RemoveStray
+from vipd.core.events import (
+    AddressesApplied,
+    AddressGone,
+    AddressSeen,
+    AdvertFailed,
+    AdvertHeard,
+    AdvertRejected,
+    AdvertSent,
+    Configured,
+    DeadlinePassed,
+    Event,
+    GateOpened,
+    GateShut,
+    KernelResynced,
+    LinkGone,
+    LinkSeen,
+    LoopStalled,
+    RivalAnnounced,
+    StallDrained,
+    StopRequested,
+)
+from vipd.core.host import HostView
+from vipd.core.instance import Instance
+from vipd.core.limiter import NoteLimiter
+from vipd.model import (
+    ADDRESS_TAG,
+    Address,
+    DiscardReason,
+    HostAddress,
+    InstanceConfig,
+    Instant,
+    NodeConfig,
+    Note,
+    NoteKind,
+    Reason,
+    Snapshot,
+    VipKey,
+    format_address,
+)
+
+
+class Node:
+    """All virtual routers of this host."""
+
+    def __init__(self) -> None:
+        self.host = HostView()
+        self.config = NodeConfig("", ())
+        self.instances: dict[str, Instance] = {}
+        self._leaving: dict[str, Instance] = {}
+        self._waiting: dict[str, InstanceConfig] = {}
+        self._by_vip: dict[VipKey, Instance] = {}
+        self._vip_addresses: frozenset[Address] = frozenset()
+        self._deadlines: dict[Instance, Instant] = {}
+        self._actions: list[Action] = []
+        self._discarded = {reason.value: 0 for reason in DiscardReason}
+        self._limiter = NoteLimiter()
+        self._synced = False
+        self._stopping: Reason | None = None
+        self._finished = False
+
+    # --- the contract -------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: Instant) -> tuple[Action, ...]:
+        """Apply one event. Never raises for anything a peer, the kernel or a user did."""
+        HANDLERS[type(event)](self, event, now)
+        actions = tuple(self._actions)
+        self._actions.clear()
+        return actions
+
+    def deadline(self) -> Instant | None:
+        """When ``DeadlinePassed`` is wanted; None: wake me for events only."""
+        return min(self._deadlines.values(), default=None)
+
+    def snapshot(self, now: Instant) -> Snapshot:
+        everybody = [*self.instances.values(), *self._leaving.values()]
+        return Snapshot(
+            now_ns=now,
+            node=self.config.node,
+            generation=self.config.generation,
+            instances=tuple(
+                snapshots.take(instance, self.host, self.config.node) for instance in everybody
+            ),
+            discarded_without_instance=dict(self._discarded),
+        )
+
+    # --- configuration ------------------------------------------------------------------------
+
+    def _configured(self, event: Configured, now: Instant) -> None:
+        if self._stopping is not None:
+            return
+        self.config = event.config
+        wanted = {config.name: config for config in event.config.instances}
+        self._vip_addresses = frozenset(
+            vip.address for config in wanted.values() for vip in config.vips
+        )
+        holders = {vip.key: name for name, config in wanted.items() for vip in config.vips}
+        self._dismiss(wanted, holders, now)
+        for name, config in wanted.items():
+            self._take_over(name, config, set(holders), now)
+        self._index()
+        if self._synced:
+            self._look_anew(now)
+        self._note(NoteKind.CONFIGURED, {"generation": event.config.generation})
+
+    def _dismiss(
+        self, wanted: dict[str, InstanceConfig], holders: dict[VipKey, str], now: Instant
+    ) -> None:
+        """Routers that are gone, or became another router, leave first."""
+        self._waiting.clear()
+        for name, instance in list(self.instances.items()):
+            config = wanted.get(name)
+            if config is not None and instance.can_become(config):
+                continue
+            elsewhere = {key for key, holder in holders.items() if holder != name}
+            instance.vip_addresses |= self._vip_addresses
+            instance.let_go_of(elsewhere, now)
+            instance.stop(Reason.REMOVED, now)
+            del self.instances[name]
+            if not instance.is_released:
+                self._leaving[name] = instance
+            self._touch(instance, now)
+
+    def _take_over(
+        self, name: str, config: InstanceConfig, elsewhere: set[VipKey], now: Instant
+    ) -> None:
+        instance = self.instances.get(name)
+        if instance is not None:
+            instance.vip_addresses = self._vip_addresses
+            instance.reconfigure(config, elsewhere, now)
+            self._touch(instance, now)
+        elif name in self._leaving:
+            self._waiting[name] = config
+        else:
+            self._create(config, now)
+
+    def _create(self, config: InstanceConfig, now: Instant) -> None:
+        instance = Instance(config, self.host, self._vip_addresses, self._actions, now)
+        self.instances[config.name] = instance
+        if self._synced:
+            instance.start(now)
+        self._touch(instance, now)
+
+    def _index(self) -> None:
+        self._by_vip = {
+            vip.key: instance
+            for instance in (*self._leaving.values(), *self.instances.values())
+            for vip in instance.config.vips
+        }
+
+    def _stop(self, event: StopRequested, now: Instant) -> None:
+        if self._stopping is None:
+            self._stopping = event.reason
+            self._waiting.clear()
+            for instance in self.instances.values():
+                instance.stop(event.reason, now)
+                self._touch(instance, now)
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._stopping is None or self._finished or self._leaving:
+            return
+        if all(instance.is_released for instance in self.instances.values()):
+            self._finished = True
+            self._actions.append(Finished())
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def _deadline_passed(self, _event: DeadlinePassed, now: Instant) -> None:
+        for instance in [who for who, due in self._deadlines.items() if due <= now]:
+            instance.fire(now)
+            self._touch(instance, now)
+
+    def _stalled(self, event: LoopStalled, now: Instant) -> None:
+        suspended = 0
+        for instance in self.instances.values():
+            instance.stalled(event, now)
+            suspended += instance.election.suspended
+            self._touch(instance, now)
+        if suspended:
+            fields = {"late_ms": event.late_ns // 1_000_000, "suspended": suspended}
+            self._note(NoteKind.LOOP_STALLED, fields)
+
+    def _stall_drained(self, event: StallDrained, now: Instant) -> None:
+        for instance in self.instances.values():
+            instance.stall_over(event, now)
+            self._touch(instance, now)
+
+    # --- the wire -----------------------------------------------------------------------------
+
+    def _advert_heard(self, event: AdvertHeard, now: Instant) -> None:
+        instance = self.instances.get(event.instance)
+        if instance is not None:
+            instance.hear(event, now)
+            self._touch(instance, now)
+
+    def _advert_rejected(self, event: AdvertRejected, now: Instant) -> None:
+        instance = self.instances.get(event.instance)
+        if instance is not None:
+            instance.reject(event, now)
+            return
+        self._discarded[event.reason.value] += 1
+        if event.reason is DiscardReason.VRID:
+            return  # other routers' groups on the same network are normal
+        held_back = self._limiter.admit(event.reason, now)
+        if held_back is not None:
+            source = "" if event.source is None else format_address(event.source)
+            fields = {"reason": event.reason.value, "source": source, "held_back": held_back}
+            self._note(NoteKind.ADVERT_DISCARDED, fields)
+
+    def _rival_announced(self, event: RivalAnnounced, now: Instant) -> None:
+        link = self.host.links.get(event.index)
+        if link is None:
+            return
+        instance = self._by_vip.get((link.name, event.address))
+        if instance is not None:
+            instance.rival(event, now)
+            self._touch(instance, now)
+
+    # --- the kernel ---------------------------------------------------------------------------
+
+    def _kernel_resynced(self, event: KernelResynced, now: Instant) -> None:
+        self.host.resync(event.links, event.addresses)
+        first, self._synced = not self._synced, True
+        if first:
+            self._sweep()
+            for instance in self.instances.values():
+                instance.start(now)
+                self._touch(instance, now)
+        else:
+            self._look_anew(now)
+
+    def _look_anew(self, now: Instant) -> None:
+        for instance in (*self.instances.values(), *self._leaving.copy().values()):
+            instance.resync(now)
+            self._touch(instance, now)
+        self._sweep()
+
+    def _link_seen(self, event: LinkSeen, now: Instant) -> None:
+        old = self.host.links.get(event.link.index)
+        self.host.see_link(event.link)
+        if not self._synced or old == event.link:
+            return
+        for instance in self.instances.values():
+            if event.link.name in _interfaces(instance.config):
+                instance.link_changed(old, event.link, now)
+        self._look_anew(now)
+
+    def _link_gone(self, event: LinkGone, now: Instant) -> None:
+        self.host.lose_link(event.index)
+        if self._synced:
+            self._look_anew(now)
+
+    def _address_seen(self, event: AddressSeen, now: Instant) -> None:
+        self.host.see_address(event.address)
+        if not self._synced:
+            return
+        key = self.host.key_of(event.address)
+        if key is None:
+            return
+        instance = self._by_vip.get(key)
+        if instance is not None:
+            instance.vip_seen(event.address, key, now)
+            self._touch(instance, now)
+        elif event.address.tag != ADDRESS_TAG:
+            self._judge_sources(now)
+        if event.address.tag == ADDRESS_TAG and not self._is_covered(key):
+            self._remove_strays([event.address])
+
+    def _address_gone(self, event: AddressGone, now: Instant) -> None:
+        key = self.host.key_of(event.address)
+        self.host.lose_address(event.address)
+        if not self._synced or key is None or self.host.has(key):
+            return
+        instance = self._by_vip.get(key)
+        if instance is not None:
+            instance.vip_gone(key, now)
+            self._touch(instance, now)
+        self._judge_sources(now)
+
+    def _judge_sources(self, now: Instant) -> None:
+        for instance in self.instances.values():
+            instance.judge_host(now)
+            self._touch(instance, now)
+
+    def _addresses_applied(self, event: AddressesApplied, now: Instant) -> None:
+        instance = self._named(event.action.instance)
+        if instance is not None:
+            instance.applied(event, now)
+            self._touch(instance, now)
+
+    def _gate_moved(self, event: GateOpened | GateShut, now: Instant) -> None:
+        instance = self._named(event.instance)
+        if instance is not None:
+            instance.gate(event, now)
+            self._touch(instance, now)
+
+    def _advert_sent(self, event: AdvertSent, _now: Instant) -> None:
+        instance = self._named(event.instance)
+        if instance is not None:
+            instance.sent()
+
+    def _advert_failed(self, event: AdvertFailed, now: Instant) -> None:
+        instance = self._named(event.instance)
+        if instance is not None:
+            instance.send_failed(event, now)
+            self._touch(instance, now)
+
+    # --- strays -------------------------------------------------------------------------------
+
+    def _is_covered(self, key: VipKey) -> bool:
+        instance = self._by_vip.get(key)
+        if instance is not None and not instance.is_released:
+            return True
+        everybody = (*self.instances.values(), *self._leaving.values())
+        return any(key in instance.claim.covers for instance in everybody)
+
+    def _sweep(self) -> None:
+        strays = []
+        for address in self.host.addresses():
+            key = self.host.key_of(address)
+            if address.tag == ADDRESS_TAG and (key is None or not self._is_covered(key)):
+                strays.append(address)
+        self._remove_strays(strays)
+
+    def _remove_strays(self, strays: list[HostAddress]) -> None:
+        if strays:
+            names = ", ".join(format_address(stray.address) for stray in strays[:3])
+            self._note(NoteKind.STRAY_ADDRESS_REMOVED, {"addresses": names, "count": len(strays)})
+            self._actions.append(RemoveStray(tuple(reversed(strays))))
+
+    # --- bookkeeping --------------------------------------------------------------------------
+
+    def _named(self, name: str) -> Instance | None:
+        """The router that an answer is for: one that is leaving acts alone under its name."""
+        return self._leaving.get(name) or self.instances.get(name)
+
+    def _touch(self, instance: Instance, now: Instant) -> None:
+        """After anything happened to ``instance``: its deadline, and whether it has left."""
+        due = instance.deadline()
+        if due is None:
+            self._deadlines.pop(instance, None)
+        else:
+            self._deadlines[instance] = due
+        name = instance.config.name
+        if self._leaving.get(name) is instance and instance.is_released:
+            del self._leaving[name]
+            self._deadlines.pop(instance, None)
+            successor = self._waiting.pop(name, None)
+            if successor is not None:
+                self._create(successor, now)
+            self._index()
+        self._finish()
+
+    def _note(self, kind: NoteKind, fields: dict[str, Any]) -> None:
+        self._actions.append(Note(kind, "", fields))
+
+
+def _interfaces(config: InstanceConfig) -> set[str]:
+    return {config.interface, *(vip.interface for vip in config.vips)}
+
+
+HANDLERS: dict[type, Callable[[Node, Any, Instant], None]] = {
+    Configured: Node._configured,
+    StopRequested: Node._stop,
+    DeadlinePassed: Node._deadline_passed,
+    LoopStalled: Node._stalled,
+    StallDrained: Node._stall_drained,
+    KernelResynced: Node._kernel_resynced,
+    LinkSeen: Node._link_seen,
+    LinkGone: Node._link_gone,
+    AddressSeen: Node._address_seen,
+    AddressGone: Node._address_gone,
+    AdvertHeard: Node._advert_heard,
+    AdvertRejected: Node._advert_rejected,
+    RivalAnnounced: Node._rival_announced,
+    AdvertSent: Node._advert_sent,
+    AdvertFailed: Node._advert_failed,
+    AddressesApplied: Node._addresses_applied,
+    GateOpened: Node._gate_moved,
+    GateShut: Node._gate_moved,
+}
+"""Which method takes which event; a test demands one row for each event type."""
