@@ -42,7 +42,6 @@ from vipd.errors import WireError
 from vipd.model import (
     ADDRESS_TAG,
     Address,
-    Advert,
     ChecksumForm,
     Datagram,
     DiscardReason,
@@ -64,8 +63,8 @@ flood of invented sources can neither grow the table nor push a real peer out of
 _RELEARN_AFTER = 2
 _AUTO = ChecksumForm.AUTO
 _RouterKey: TypeAlias = tuple[int, Family, int]
+_AddressKey: TypeAlias = tuple[int, Address, int]
 _FormsKey: TypeAlias = tuple[str, tuple[str, int, Family, int], ChecksumForm]
-_SentKey: TypeAlias = tuple[str, int, Advert, Address]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +116,9 @@ class _Forms:
         return self.known.get(peer, self.last)
 
 
+_NOTHING_LEARNED = _Forms()
+
+
 @dataclass(frozen=True, slots=True)
 class _Router:
     instance: str
@@ -128,13 +130,11 @@ class Translator:
     """Holds no decisions of the core: only what is needed to read and write its packets."""
 
     def __init__(self) -> None:
-        self._configs: dict[str, InstanceConfig] = {}
-        # A removed or moved router still says goodbye after the reload that removed it.
-        self._retired: dict[str, InstanceConfig] = {}
+        self._configs: tuple[InstanceConfig, ...] = ()
         self._forms: dict[_FormsKey, _Forms] = {}
         self._vip_addresses: frozenset[Address] = frozenset()
         self._links: dict[int, Link] = {}
-        self._addresses: dict[tuple[int, Address], HostAddress] = {}
+        self._addresses: dict[_AddressKey, HostAddress] = {}
         self._forwarding = False
         self._stale = True
         self._indexes: dict[str, int] = {}
@@ -142,22 +142,17 @@ class Translator:
         self._vips_by_index: dict[int, frozenset[Address]] = {}
         self._routers: dict[_RouterKey, _Router] = {}
         self._strangers: dict[tuple[int, Family], Receiver] = {}
-        self._sent: dict[_SentKey, _Encoded] = {}
         self._frames: dict[tuple[Address, bytes, bool], bytes] = {}
 
     # --- what it must know ----------------------------------------------------------------------
 
     def configure(self, config: NodeConfig) -> None:
         """Take over a configuration. Unchanged routers keep what was learned of their peers."""
-        before, self._configs = self._configs, {each.name: each for each in config.instances}
-        self._retired = {
-            name: old
-            for name, old in before.items()
-            if name not in self._configs or self._configs[name].router_key != old.router_key
-        }
+        before, self._configs = self._configs, config.instances
+        # A router that a reload removes still says goodbye after it, in its peers' form.
         self._forms = {
             key: self._forms.get(key, _Forms())
-            for key in map(_forms_key, (*self._configs.values(), *self._retired.values()))
+            for key in map(_forms_key, (*before, *self._configs))
         }
         self._vip_addresses = frozenset(
             vip.address for each in config.instances if not each.is_owner for vip in each.vips
@@ -168,18 +163,19 @@ class Translator:
     def set_host(self, links: Iterable[Link], addresses: Iterable[HostAddress]) -> None:
         """Replace all that is known of the host's links and addresses."""
         self._links = {link.index: link for link in links}
-        self._addresses = {address.key: address for address in addresses}
+        self._addresses = {_address_key(each): each for each in addresses}
         self._stale = True
 
     def observe(self, event: Event) -> None:
         """Follow the kernel one event at a time (others are ignored); cheap for our own VIPs."""
         if isinstance(event, AddressSeen):
-            new, old = event.address, self._addresses.get(event.address.key)
-            self._addresses[new.key] = new
+            new, key = event.address, _address_key(event.address)
+            old = self._addresses.get(key)
+            self._addresses[key] = new
             if new != old:
                 self._stale |= not (self._is_vip(new) and (old is None or self._is_vip(old)))
         elif isinstance(event, AddressGone):
-            gone = self._addresses.pop((event.index, event.address), None)
+            gone = self._addresses.pop(_address_key(event.address), None)
             self._stale |= gone is not None and not self._is_vip(gone)
         elif isinstance(event, LinkSeen):
             self._stale |= self._links.get(event.link.index) != event.link
@@ -191,6 +187,7 @@ class Translator:
 
     def set_forwarding(self, router: bool) -> None:
         """Whether this host forwards IPv6: the Router flag of its announcements (D9)."""
+        self._stale |= router != self._forwarding
         self._forwarding = router
 
     # --- receiving ------------------------------------------------------------------------------
@@ -244,21 +241,22 @@ class Translator:
     # --- sending --------------------------------------------------------------------------------
 
     def encode(self, action: SendAdvert) -> tuple[OutgoingAdvert, ...]:
-        """One datagram for the group, or one per unicast peer; none where the link is missing."""
+        """One datagram for the group, or one per unicast peer; none where the link is missing.
+
+        Not cached: an advert is summed in 1-5 µs, hardly more than looking it up would cost.
+        """
         if self._stale:
             self._rebuild()
-        config = self._config_of(action)
-        index = None if config is None else self._indexes.get(config.interface)
-        if config is None or index is None:
+        config = action.config
+        index = self._indexes.get(config.interface)
+        if index is None:
             return ()
         destinations = config.unicast_peers or (group_of(config.family),)
-        forms = tuple(self._form_for(config, destination) for destination in destinations)
-        key = (action.instance, index, action.advert, action.source)
-        encoded = self._sent.get(key)
-        if encoded is None or encoded.forms != forms:
-            encoded = _Encoded(forms, _datagrams(action, config, index, destinations, forms))
-            self._remember(key, encoded)
-        return encoded.datagrams
+        forms = self._forms_for(config, destinations)
+        return tuple(
+            _outgoing(action, index, destination, form)
+            for destination, form in zip(destinations, forms, strict=True)
+        )
 
     def announcements(self, action: Announce) -> list[tuple[int, bytes]]:
         """(link index, Ethernet frame) for each VIP whose link exists and has a MAC."""
@@ -268,45 +266,26 @@ class Translator:
         for vip in action.vips:
             index = self._indexes.get(vip.interface)
             if index is not None:
-                mac = self._links[index].mac
-                if len(mac) == 6 and any(mac):  # tunnels have none, loopback has zeros
-                    found.append((index, self._frame(vip.address, mac)))
+                frame = self._frame(vip.address, self._links[index].mac)
+                if frame is not None:
+                    found.append((index, frame))
         return found
 
-    def _frame(self, address: Address, mac: bytes) -> bytes:
+    def _frame(self, address: Address, mac: bytes) -> bytes | None:
         key = (address, mac, self._forwarding)
         frame = self._frames.get(key)
-        if frame is None:
+        if frame is None and len(mac) == 6 and any(mac):  # tunnels have none, loopback has zeros
             frame = announce.announcement(mac, address, router=self._forwarding)
             self._frames[key] = frame
         return frame
 
-    def _remember(self, key: _SentKey, encoded: _Encoded) -> None:
-        # The adverts of a running instance differ by priority only; a full table means that
-        # old ones pile up, and all are cheap to make again.
-        if len(self._sent) >= 4 * len(self._configs) + 4:
-            self._sent.clear()
-        self._sent[key] = encoded
-
-    def _form_for(self, config: InstanceConfig, destination: Address) -> ChecksumForm:
+    def _forms_for(
+        self, config: InstanceConfig, destinations: tuple[Address, ...]
+    ) -> tuple[ChecksumForm, ...]:
         if config.checksum is not _AUTO:
-            return config.checksum
-        return self._forms[_forms_key(config)].of(destination)
-
-    def _config_of(self, action: SendAdvert) -> InstanceConfig | None:
-        """The configuration that an advert was made by: after a reload, maybe the one before."""
-        advert = action.advert
-        made_by = (advert.vrid, advert.version, family_of(action.source))
-        matching = [
-            table[action.instance]
-            for table in (self._configs, self._retired)
-            if action.instance in table and _identity(table[action.instance]) == made_by
-        ]
-        for config in matching:
-            index = self._indexes.get(config.interface)
-            if config.source == action.source or (index, action.source) in self._addresses:
-                return config
-        return matching[0] if matching else None
+            return (config.checksum,) * len(destinations)
+        forms = self._forms.get(_forms_key(config), _NOTHING_LEARNED)
+        return tuple(forms.of(destination) for destination in destinations)
 
     # --- derived tables -------------------------------------------------------------------------
 
@@ -315,15 +294,19 @@ class Translator:
 
     def _rebuild(self) -> None:
         self._indexes = {link.name: link.index for link in self._links.values()}
-        self._own_macs = frozenset(link.mac for link in self._links.values())
-        self._sent.clear()
+        macs = frozenset(link.mac for link in self._links.values())
+        if macs != self._own_macs:
+            self._own_macs = macs
+            self._frames.clear()
         own = [each for each in self._addresses.values() if not self._is_vip(each)]
         self._routers, self._strangers = {}, {}
         vips: dict[int, set[Address]] = {}
-        for config in self._configs.values():
+        for config in self._configs:
             for vip in config.vips:
                 if vip.interface in self._indexes:
-                    vips.setdefault(self._indexes[vip.interface], set()).add(vip.address)
+                    index = self._indexes[vip.interface]
+                    vips.setdefault(index, set()).add(vip.address)
+                    self._frame(vip.address, self._links[index].mac)  # ready before the claim
             if config.interface in self._indexes:
                 self._add_router(config, self._indexes[config.interface], own)
         self._vips_by_index = {index: frozenset(found) for index, found in vips.items()}
@@ -343,35 +326,17 @@ class Translator:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    forms: tuple[ChecksumForm, ...]
-    datagrams: tuple[OutgoingAdvert, ...]
-
-
-def _datagrams(
-    action: SendAdvert,
-    config: InstanceConfig,
-    index: int,
-    destinations: tuple[Address, ...],
-    forms: tuple[ChecksumForm, ...],
-) -> tuple[OutgoingAdvert, ...]:
-    return tuple(
-        OutgoingAdvert(
-            config.family,
-            index,
-            action.source,
-            destination,
-            vrrp.encode(
-                action.advert,
-                source=action.source,
-                destination=destination,
-                form=form,
-                auth_secret=config.auth_secret,
-            ),
-        )
-        for destination, form in zip(destinations, forms, strict=True)
+def _outgoing(
+    action: SendAdvert, index: int, destination: Address, form: ChecksumForm
+) -> OutgoingAdvert:
+    payload = vrrp.encode(
+        action.advert,
+        source=action.source,
+        destination=destination,
+        form=form,
+        auth_secret=action.config.auth_secret,
     )
+    return OutgoingAdvert(action.config.family, index, action.source, destination, payload)
 
 
 def _own_sources(own: list[HostAddress], index: int, family: Family) -> set[Address]:
@@ -383,8 +348,9 @@ def _own_sources(own: list[HostAddress], index: int, family: Family) -> set[Addr
     }
 
 
-def _identity(config: InstanceConfig) -> tuple[int, int, Family]:
-    return (config.vrid, config.version, config.family)
+def _address_key(address: HostAddress) -> _AddressKey:
+    # With the prefix: the kernel may have one IPv4 address twice.
+    return (address.index, address.address, address.prefix)
 
 
 def _forms_key(config: InstanceConfig) -> _FormsKey:
