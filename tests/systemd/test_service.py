@@ -1,0 +1,337 @@
+"""The packaged service on two hosts with a real systemd: install, start, reload, and every death.
+
+Addresses live 60 s here, far longer than any test waits. So a VIP that goes, goes because somebody
+removed it, not because its lifetime ended. Mastership is sticky (``preempt: false``): after a
+death the other host keeps the VIP, and whatever the dead one left behind would stay visible.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from rig import ROOT, Host, Rig, run, wait_for
+
+# Making the tree the first time takes a minute; every later run uses the cache.
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(400)]
+
+VIP = "198.51.100.100"
+SECOND_VIP = "198.51.100.101"
+CONFIG = """\
+instances:
+  web:
+    interface: host0
+    vrid: 51
+    priority: {lb1: 150, lb2: 100}
+    preempt: false
+    advert_interval: 200ms
+    vips:
+      - 198.51.100.100/24
+address_lifetime: 60s
+"""
+INSTALL = ("/root/vipd/scripts/install", "--wheels", "/wheels")
+# Runs after the unit's own ExecStopPost, and only if that one succeeded.
+STOPPED_LOG = "/run/stopped"
+DROP_IN = f"""\
+[Service]
+ExecStopPost=+/bin/sh -c 'echo "$$SERVICE_RESULT:" $$(ip -o -4 address) >>{STOPPED_LOG}'
+"""
+
+
+class Pair:
+    """Two hosts that should keep one VIP between them."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.hosts = [
+            rig.boot("lb1", "198.51.100.11/24"),
+            rig.boot("lb2", "198.51.100.12/24"),
+        ]
+
+    def on_both(self, act: Callable[[Host], object]) -> None:
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            list(pool.map(act, self.hosts))
+
+    def holders(self, vip: str = VIP) -> list[Host]:
+        return [host for host in self.hosts if vip in host.addresses()]
+
+    def settle(self) -> tuple[Host, Host]:
+        """Wait until both services run and one host holds the VIP; return (holder, other).
+
+        One holder means: in the kernel of exactly one host, and exactly that one answers ARP.
+        """
+        for host in self.hosts:
+            wait_for(
+                lambda host=host: host.property("ActiveState") == "active",
+                f"vipd is active on {host.name}",
+            )
+        wait_for(lambda: len(self.holders()) == 1, "exactly one host has the VIP")
+        # Still so after more than the takeover time (3 intervals + skew = 0.8 s)?
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            assert len(self.holders()) == 1
+            time.sleep(0.1)
+        holder = self.holders()[0]
+        other = next(host for host in self.hosts if host is not holder)
+        assert self.rig.bridge.answers_to(VIP) == {holder.mac}
+        return holder, other
+
+
+def put_checkout(host: Host) -> None:
+    target = host.tree / "root/vipd"
+    target.mkdir(parents=True)
+    for name in ("vipd", "etc", "scripts", "pyproject.toml", "README.md"):
+        run("cp", "-r", ROOT / name, target / name)
+
+
+def install_first(host: Host) -> None:
+    host.write("/root/install.log", host.run(*INSTALL, timeout_s=180))
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Pair]:
+    """Two hosts on which the installation has run once, without a configuration."""
+    with Rig() as rig:
+        pair = Pair(rig)
+        pair.on_both(put_checkout)
+        pair.on_both(install_first)
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def running(installed: Pair) -> Pair:
+    """The same hosts with a configuration, installed again: the service runs."""
+
+    def configure(host: Host) -> None:
+        host.write("/etc/vipd.yaml", CONFIG)
+        host.write("/etc/systemd/system/vipd.service.d/test.conf", DROP_IN)
+        host.run(*INSTALL)
+
+    installed.on_both(configure)
+    return installed
+
+
+@pytest.fixture
+def pair(running: Pair) -> Iterator[Pair]:
+    """The running pair; what a failing test left is put right before the next one."""
+    yield running
+    for host in running.hosts:
+        host.write("/etc/vipd.yaml", CONFIG)
+        host.run("systemctl", "start", "vipd")
+        host.run("systemctl", "reload", "vipd")
+
+
+def engine_pid(host: Host) -> str:
+    """The one child of the main process that runs the engine."""
+    main = host.property("MainPID")
+    for child in host.run("cat", f"/proc/{main}/task/{main}/children").split():
+        if "vipd.engine" in host.run("cat", f"/proc/{child}/cmdline").split("\0"):
+            return child
+    raise AssertionError(f"{host.name}: main process {main} has no engine")
+
+
+def kill_everything(host: Host) -> None:
+    host.run("systemctl", "kill", "--signal=KILL", "vipd")
+
+
+def kill_supervisor(host: Host) -> None:
+    host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", "vipd")
+
+
+def kill_engine(host: Host) -> None:
+    host.run("sh", "-c", f"kill -KILL {engine_pid(host)}")
+
+
+def stopped_log(host: Host) -> list[str]:
+    return host.run("sh", "-c", f"cat {STOPPED_LOG} 2>/dev/null || true").splitlines()
+
+
+# -- installation ---------------------------------------------------------------------------------
+
+
+def test_first_installation_starts_nothing_and_says_what_to_edit(installed: Pair) -> None:
+    host = installed.hosts[0]
+    assert "edit /etc/vipd.yaml" in host.run("cat", "/root/install.log")
+    assert host.run("cat", "/etc/vipd.yaml") == (ROOT / "etc/vipd.yaml").read_text()
+    assert host.property("ActiveState") == "inactive"
+    assert host.property("UnitFileState") == "disabled"
+    host.run("vipd", "check")
+
+
+def test_installation_again_leaves_the_running_service_alone(pair: Pair) -> None:
+    host = pair.hosts[0]
+    assert host.property("UnitFileState") == "enabled"
+    before = host.property("MainPID")
+    assert "nothing changed" in host.run(*INSTALL)
+    assert host.property("MainPID") == before
+
+
+def test_upgrade_restarts_the_service_once(pair: Pair) -> None:
+    _, other = pair.settle()
+    before = other.property("MainPID")
+    with open(other.tree / "root/vipd/vipd/__init__.py", "a") as module:
+        module.write("\n# a later version\n")
+    other.run(*INSTALL)
+    after = other.property("MainPID")
+    assert after != before
+    assert "versions" in other.run("readlink", "/opt/vipd/venv")
+    other.run(*INSTALL)
+    assert other.property("MainPID") == after
+    pair.settle()
+
+
+def test_installation_refuses_a_bad_configuration_and_keeps_the_service(pair: Pair) -> None:
+    host = pair.hosts[0]
+    before = host.property("MainPID")
+    host.write("/etc/vipd.yaml", CONFIG.replace("vrid: 51", "vrid: 999"))
+    assert not host.succeeds(*INSTALL)
+    assert host.property("MainPID") == before
+    assert host.property("ActiveState") == "active"
+
+
+# -- start, reload, restart -----------------------------------------------------------------------
+
+
+def test_started_means_ready(pair: Pair) -> None:
+    """`systemctl start` returns after READY=1: the first question is answered, no retry."""
+    host = pair.hosts[1]
+    host.run("systemctl", "stop", "vipd")
+    host.run("systemctl", "start", "vipd")
+    assert host.property("Type") == "notify"
+    host.run("vipd", "status", "--config", "/etc/vipd.yaml")
+
+
+def test_bad_configuration_fails_the_start_once(pair: Pair) -> None:
+    host = pair.hosts[1]
+    host.run("systemctl", "stop", "vipd")
+    host.write("/etc/vipd.yaml", CONFIG.replace("vrid: 51", "vrid: 999"))
+    assert not host.succeeds("systemctl", "start", "vipd")
+    assert host.property("ActiveState") == "failed"
+    assert host.property("ExecMainStatus") == "2"
+
+
+def test_vip_is_on_exactly_one_host(pair: Pair) -> None:
+    pair.settle()
+
+
+def test_sandbox_leaves_the_engine_what_it_needs(pair: Pair) -> None:
+    host = pair.hosts[0]
+    pid = engine_pid(host)
+    status = dict(
+        line.split(":\t", 1) for line in host.run("cat", f"/proc/{pid}/status").splitlines()
+    )
+    nice = host.run("cat", f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[16]
+    assert nice == "-20"
+    assert int(status["VmLck"].split()[0]) > 0, "memory is not locked"
+    # Asked for; a machine without CAP_SYS_RESOURCE (some CI runners) cannot give it to anybody.
+    assert host.property("OOMScoreAdjust") == "-900"
+    # NET_ADMIN 12, NET_RAW 13, IPC_LOCK 14, SYS_NICE 23, and no other right.
+    assert int(status["CapEff"], 16) == 1 << 12 | 1 << 13 | 1 << 14 | 1 << 23
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_reload_moves_only_the_difference(pair: Pair) -> None:
+    holder, other = pair.settle()
+    before = holder.property("MainPID")
+    longer = CONFIG.replace("/24\n", f"/24\n      - {SECOND_VIP}/24\n")
+    with holder.address_log() as log:
+        for host in (other, holder):
+            host.write("/etc/vipd.yaml", longer)
+            host.run("systemctl", "reload", "vipd")
+        wait_for(lambda: pair.holders(SECOND_VIP) == [holder], "the second VIP is on the master")
+        for host in (other, holder):
+            host.write("/etc/vipd.yaml", CONFIG)
+            host.run("systemctl", "reload", "vipd")
+        wait_for(lambda: pair.holders(SECOND_VIP) == [], "the second VIP is gone")
+        assert log.deleted(SECOND_VIP) == 1
+        assert log.deleted(VIP) == 0
+    assert holder.property("MainPID") == before
+    assert pair.settle()[0] is holder
+
+
+def test_reload_of_a_bad_file_fails_and_changes_nothing(pair: Pair) -> None:
+    holder, _ = pair.settle()
+    before = holder.property("MainPID")
+    holder.write("/etc/vipd.yaml", CONFIG.replace("vrid: 51", "vrid: 999"))
+    with holder.address_log() as log:
+        assert not holder.succeeds("systemctl", "reload", "vipd")
+        assert pair.settle()[0] is holder
+        assert log.deleted(VIP) == 0
+    assert holder.property("MainPID") == before
+
+
+def test_stop_returns_with_the_vip_gone(pair: Pair) -> None:
+    holder, other = pair.settle()
+    holder.run("systemctl", "stop", "vipd")
+    assert VIP not in holder.addresses()
+    wait_for(lambda: pair.holders() == [other], "the other host has the VIP")
+    assert holder.property("Result") == "success"
+    holder.run("systemctl", "start", "vipd")
+    assert pair.settle() == (other, holder)
+
+
+def test_restart_leaves_one_holder(pair: Pair) -> None:
+    holder, _ = pair.settle()
+    with holder.address_log() as log:
+        holder.run("systemctl", "restart", "vipd")
+        assert log.deleted(VIP) == 1
+    pair.settle()
+
+
+# -- deaths ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kill", [kill_everything, kill_supervisor])
+def test_death_of_the_service(pair: Pair, kill: Callable[[Host], None]) -> None:
+    """The VIP is gone before ExecStopPost has ended, systemd starts again, one holder remains."""
+    holder, _ = pair.settle()
+    main, engine = holder.property("MainPID"), engine_pid(holder)
+    stops = len(stopped_log(holder))
+    with holder.address_log() as log:
+        kill(holder)
+        wait_for(lambda: len(stopped_log(holder)) == stops + 1, "ExecStopPost has run")
+        assert log.deleted(VIP) == 1
+    last_stop = stopped_log(holder)[-1]
+    assert last_stop.startswith("signal:")
+    assert VIP not in last_stop
+    wait_for(lambda: holder.property("MainPID") not in ("0", main), "a new supervisor runs")
+    pair.settle()
+    assert not holder.succeeds("test", "-e", f"/proc/{engine}")
+
+
+def test_death_of_the_engine_alone(pair: Pair) -> None:
+    """The supervisor takes the VIP away and starts a new engine; systemd has nothing to do."""
+    holder, _ = pair.settle()
+    main, engine = holder.property("MainPID"), engine_pid(holder)
+    stops = len(stopped_log(holder))
+    with holder.address_log() as log:
+        kill_engine(holder)
+        wait_for(lambda: log.deleted(VIP) == 1, "the VIP is taken away")
+    pair.settle()
+    assert holder.property("MainPID") == main
+    assert engine_pid(holder) != engine
+    assert len(stopped_log(holder)) == stops
+
+
+def test_frozen_supervisor_is_replaced(pair: Pair) -> None:
+    """The watchdog of systemd guards the supervisor as the supervisor guards the engine."""
+    host = pair.hosts[0]
+    main = host.property("MainPID")
+    stops = len(stopped_log(host))
+    host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", "vipd")
+    wait_for(lambda: len(stopped_log(host)) == stops + 1, "the watchdog acts", limit_s=30)
+    assert stopped_log(host)[-1].startswith("watchdog:")
+    wait_for(lambda: host.property("MainPID") not in ("0", main), "a new supervisor runs")
+    pair.settle()
+
+
+# -- the rig itself -------------------------------------------------------------------------------
+
+
+def test_rig_leaves_nothing_behind() -> None:
+    with Rig() as rig:
+        rig.boot("bare", "198.51.100.13/24")
+        assert rig.leftovers(), "a running rig must be visible to the check"
+    assert rig.leftovers() == []
