@@ -192,6 +192,8 @@ def test_it_follows_the_kernel() -> None:
     assert verdict(of, advert_from(PEER4)) == V3.name
     of.observe(AddressSeen(peers))
     assert verdict(of, advert_from(PEER4)) is DiscardReason.OWN_SOURCE
+    of.observe(AddressSeen(peers))  # renewed: nothing changed
+    assert verdict(of, advert_from(PEER4)) is DiscardReason.OWN_SOURCE
     of.observe(AddressSeen(replace(peers, tag=ADDRESS_TAG)))  # a VIP of an earlier configuration
     assert verdict(of, advert_from(PEER4)) == V3.name
     of.observe(AddressSeen(peers))

@@ -327,6 +327,13 @@ def test_a_configured_checksum_form_refuses_the_other(
     assert reason_of(datagram(packet(bad)), local) is DiscardReason.CHECKSUM
 
 
+def test_a_stranger_accepts_not_even_vrid_0() -> None:
+    payload = encode(replace(advert(), vrid=0), source=PEER4, destination=GROUP_IPV4)
+    with pytest.raises(WireError) as caught:
+        decode(datagram(ipv4_packet(PEER4, GROUP_IPV4, payload)), stranger(Family.IPV4, ()))
+    assert caught.value.reason is DiscardReason.VRID
+
+
 def test_a_known_form_counts_on_auto_only_and_per_source() -> None:
     for known, name in ((PSEUDO, "G3"), (PLAIN, "G4")):
         with pytest.raises(WireError):
