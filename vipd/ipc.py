@@ -33,7 +33,16 @@ from typing import TypeAlias
 
 from vipd import model
 from vipd.errors import AdapterError
-from vipd.model import Address, Instant, NodeConfig, Note, Reason, Snapshot
+from vipd.model import (
+    MILLISECOND_NS,
+    Address,
+    Duration,
+    Instant,
+    NodeConfig,
+    Note,
+    Reason,
+    Snapshot,
+)
 
 PROTOCOL = 1
 """Grows when a message changes its meaning; both ends must agree."""
@@ -69,6 +78,7 @@ class EngineState:
     templates: Mapping[tuple[str, Address], tuple[bytes, bytes]]
     promote_secondaries: bytes
     realtime: str = "auto"
+    alive_interval_ns: Duration = 50 * MILLISECOND_NS
     protocol: int = PROTOCOL
 
 

@@ -95,6 +95,10 @@ class Node:
         """When ``DeadlinePassed`` is wanted; None: wake me for events only."""
         return min(self._deadlines.values(), default=None)
 
+    def routers(self) -> tuple[InstanceConfig, ...]:
+        """The routers that may speak now: those configured, and those that are still leaving."""
+        return tuple(each.config for each in (*self.instances.values(), *self._leaving.values()))
+
     def snapshot(self, now: Instant) -> Snapshot:
         everybody = [*self.instances.values(), *self._leaving.values()]
         return Snapshot(

@@ -1,0 +1,289 @@
+"""The engine's loop: one thread, one selector, one timer on CLOCK_BOOTTIME.
+
+A turn: read the clock once; if it is later than it should be, read the sockets *before* acting
+on any timer, because what waits there may be the very advert whose absence the timer is about;
+then deadlines; then the results of our own actions, one at a time with deadlines in between;
+then at most ``DATAGRAMS_PER_SOCKET`` from each socket. So a flood, a slow batch of addresses or a
+slow supervisor costs an advert no more than one such step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from selectors import EVENT_READ, DefaultSelector
+
+from vipd.adapters.clock import DeadlineTimer, boottime_ns
+from vipd.adapters.frame_socket import ArpListener, FrameSender, NeighbourListener
+from vipd.adapters.netlink_codec import AddressTemplate
+from vipd.adapters.vrrp_socket import VrrpSocket
+from vipd.core.actions import ResyncKernel
+from vipd.core.events import (
+    Configured,
+    DeadlinePassed,
+    Event,
+    LinkGone,
+    LinkSeen,
+    LoopStalled,
+    StallDrained,
+    StopRequested,
+)
+from vipd.core.node import Node
+from vipd.engine.dispatch import Dispatcher
+from vipd.engine.report import Report
+from vipd.engine.sockets import VrrpSockets
+from vipd.errors import AdapterError
+from vipd.ipc import (
+    Alive,
+    Channel,
+    ChannelClosed,
+    EngineState,
+    SnapshotGiven,
+    SnapshotWanted,
+    StateApplied,
+    StopWanted,
+)
+from vipd.model import MILLISECOND_NS, Duration, Instant, Reason
+from vipd.translate import Translator
+from vipd.wire.announce import arp_claim, neighbour_claim
+
+DATAGRAMS_PER_SOCKET = 64
+DATAGRAMS_AFTER_STALL = 4096
+
+LATE_NS = MILLISECOND_NS
+"""Later than this, the sockets are read before the timers (checklist TMR-4)."""
+
+LONG_STALL_NS = 50 * MILLISECOND_NS
+
+RESULTS_BUDGET_NS = 5 * MILLISECOND_NS
+"""A long chain of batches (1000 addresses) lets the sockets in between after this long."""
+
+FORWARDING = "/proc/sys/net/ipv6/conf/all/forwarding"
+
+
+class Engine:
+    """One node on the real host."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        frames: FrameSender,
+        arp: ArpListener,
+        prepare: Callable[[EngineState], None],
+    ) -> None:
+        self._node = Node()
+        self._translator = Translator()
+        self._channel = channel
+        self._prepare = prepare
+        self._selector = DefaultSelector()
+        self._report = Report(channel)
+        self._sockets = VrrpSockets(self._selector, self._read_vrrp)
+        self._dispatcher = Dispatcher(
+            self._translator, self._node.host, self._sockets, frames, self._report
+        )
+        self._timer = DeadlineTimer()
+        self._queue: deque[Event] = deque()
+        self._planned: Instant | None = None
+        self._alive_interval_ns: Duration = 0
+        self._alive_at: Instant | None = None
+        self._arp = arp
+        self._neighbours = _open_neighbour_listener()
+        self._supervised = True
+        self._sockets_stale = False
+        self._register()
+
+    def _register(self) -> None:
+        register = self._selector.register
+        register(self._channel, EVENT_READ, self._read_channel)
+        register(self._timer, EVENT_READ, lambda _limit: 0)
+        register(self._dispatcher.kernel_events, EVENT_READ, self._read_kernel)
+        register(self._arp, EVENT_READ, self._read_arp)
+        if self._neighbours is not None:
+            register(self._neighbours, EVENT_READ, self._read_neighbours)
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until everything is released after a stop, or after the supervisor's death."""
+        while not self._dispatcher.finished:
+            self._plan()
+            ready = self._selector.select(0 if self._queue else None)
+            self._turn([key.data for key, _events in ready])
+            self._tell()
+
+    def _plan(self) -> None:
+        instants = [self._node.deadline(), self._alive_at]
+        self._planned = min((at for at in instants if at is not None), default=None)
+        self._timer.arm(self._planned)
+
+    def _turn(self, ready: list[Callable[[int], int]]) -> None:
+        self._timer.acknowledge()
+        now = boottime_ns()
+        late_ns = 0 if self._planned is None else now - self._planned
+        if late_ns > LATE_NS:
+            self._catch_up(late_ns, now)
+        self._serve_deadlines()
+        self._serve_results()
+        for read in ready:
+            read(DATAGRAMS_PER_SOCKET)
+            self._serve_deadlines()
+            self._serve_results()
+        if self._sockets_stale:
+            self._follow_links()
+
+    def _catch_up(self, late_ns: Duration, now: Instant) -> None:
+        self._feed(LoopStalled(late_ns), now)
+        limit = DATAGRAMS_AFTER_STALL if late_ns > LONG_STALL_NS else DATAGRAMS_PER_SOCKET
+        for sock in self._sockets.all():
+            self._read_vrrp(sock, limit)
+        self._feed(StallDrained(), boottime_ns())
+
+    def _serve_deadlines(self) -> None:
+        due, now = self._node.deadline(), boottime_ns()
+        if due is not None and due <= now:
+            self._feed(DeadlinePassed(), now)
+        if self._alive_at is not None and self._alive_at <= now:
+            self._alive_at = now + self._alive_interval_ns
+            if self._supervised:
+                self._say_alive(now)
+
+    def _serve_results(self) -> None:
+        enough = boottime_ns() + RESULTS_BUDGET_NS
+        while self._queue and boottime_ns() < enough:
+            event = self._queue.popleft()
+            self._sockets_stale |= isinstance(event, LinkSeen | LinkGone)
+            self._feed(event, boottime_ns())
+            self._serve_deadlines()
+
+    def _feed(self, event: Event, now: Instant) -> None:
+        for action in self._node.handle(event, now):
+            self._queue.extend(self._dispatcher.carry_out(action))
+
+    # --- what can be read ---------------------------------------------------------------------
+
+    def _read_vrrp(self, sock: VrrpSocket, limit: int) -> int:
+        for count in range(limit):
+            try:
+                datagram = sock.receive()
+            except AdapterError:  # the link went: its event closes this socket
+                return count
+            if datagram is None:
+                return count
+            event = self._translator.receive(datagram)
+            if event is not None:
+                self._feed(event, boottime_ns())
+        return limit
+
+    def _read_kernel(self, _limit: int) -> int:
+        events = self._dispatcher.read_kernel()
+        self._queue.extend(events)
+        return len(events)
+
+    def _read_arp(self, limit: int) -> int:
+        for count in range(limit):
+            received = self._arp.receive()
+            if received is None:
+                return count
+            index, frame = received
+            self._judge_claim(index, arp_claim(frame))
+        return limit
+
+    def _read_neighbours(self, limit: int) -> int:
+        for count in range(limit):
+            received = self._neighbours.receive() if self._neighbours is not None else None
+            if received is None:
+                return count
+            index, source, payload = received
+            self._judge_claim(index, neighbour_claim(payload, source))
+        return limit
+
+    def _judge_claim(self, index: int, claim: tuple[bytes, bytes] | None) -> None:
+        if claim is None:
+            return
+        rival = self._translator.rival(index, *claim)
+        if rival is not None:
+            self._feed(rival, boottime_ns())
+
+    # --- the supervisor -----------------------------------------------------------------------
+
+    def _read_channel(self, limit: int) -> int:
+        for count in range(limit):
+            try:
+                message = self._channel.receive()
+            except ChannelClosed:
+                self._orphaned()
+                return count
+            if message is None:
+                return count
+            if isinstance(message, EngineState):
+                self._take_state(message)
+            elif isinstance(message, StopWanted):
+                self._feed(StopRequested(message.reason), boottime_ns())
+            elif isinstance(message, SnapshotWanted):
+                snapshot = self._node.snapshot(boottime_ns())
+                self._report.send(SnapshotGiven(message.request, snapshot))
+        return limit
+
+    def _take_state(self, state: EngineState) -> None:
+        first = self._alive_at is None
+        if first:
+            self._prepare(state)
+        self._alive_interval_ns = state.alive_interval_ns
+        self._dispatcher.templates = {
+            # What leaves with this reload is still removed with its old template.
+            **self._dispatcher.templates,
+            **{key: AddressTemplate(*pair) for key, pair in state.templates.items()},
+        }
+        self._dispatcher.promote_secondaries = state.promote_secondaries
+        self._translator.configure(state.config)
+        self._translator.set_forwarding(_forwards())
+        self._feed(Configured(state.config), boottime_ns())
+        if first:
+            self._queue.extend(self._dispatcher.carry_out(ResyncKernel()))
+        self._sockets_stale = True
+        self._serve_results()
+        self._follow_links()
+        self._alive_at = boottime_ns()
+        self._report.send(StateApplied(state.config.generation))
+
+    def _follow_links(self) -> None:
+        routers = self._node.routers()
+        self._sockets.follow(routers, self._node.host.links.values())
+        # Routers that are still leaving keep their sockets until the next look.
+        self._sockets_stale = len(routers) > len(self._node.instances)
+
+    def _say_alive(self, now: Instant) -> None:
+        try:
+            self._report.send(Alive(now))
+        except ChannelClosed:
+            self._orphaned()
+
+    def _tell(self) -> None:
+        if not self._supervised:
+            return
+        try:
+            self._report.flush()
+        except ChannelClosed:
+            self._orphaned()
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone: release everything cleanly, then end."""
+        if self._supervised:
+            self._supervised = False
+            self._selector.unregister(self._channel)
+            self._feed(StopRequested(Reason.STOPPED), boottime_ns())
+
+
+def _open_neighbour_listener() -> NeighbourListener | None:
+    try:
+        return NeighbourListener()
+    except AdapterError:  # a host without IPv6 has no neighbours to listen to
+        return None
+
+
+def _forwards() -> bool:
+    try:
+        with open(FORWARDING, encoding="ascii") as sysctl:
+            return sysctl.read().strip() != "0"
+    except OSError:
+        return False

@@ -1,0 +1,67 @@
+"""The engine's start and end. ``python -m vipd.engine CHANNEL FRAMES ARP`` (descriptors).
+
+Started by the supervisor only, by exec, with the sockets that take long to close already open.
+SIGTERM and its like are ignored: the service manager sends them to both processes, and the order
+to release comes through the channel. Whatever happens here, in the end no address is left.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+from vipd import __version__
+from vipd.adapters import netlink
+from vipd.adapters.frame_socket import ArpListener, FrameSender
+from vipd.adapters.netlink_codec import removal_of
+from vipd.adapters.process import freeze_gc, lock_memory, raise_priority
+from vipd.engine.loop import Engine
+from vipd.errors import AdapterError
+from vipd.ipc import PROTOCOL, Channel, EngineState, Hello, Stopped
+from vipd.model import ADDRESS_TAG
+
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def main(arguments: list[str]) -> int:
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    channel_fd, frames_fd, arp_fd = (int(argument) for argument in arguments)
+    channel = Channel(socket.socket(fileno=channel_fd))
+    frames = FrameSender(socket.socket(fileno=frames_fd))
+    arp = ArpListener(socket.socket(fileno=arp_fd))
+
+    def prepare(state: EngineState) -> None:
+        """At the first state: ask the system for time and memory, and say what we got."""
+        if (state.version, state.protocol) != (__version__, PROTOCOL):
+            raise AdapterError(
+                f"engine {__version__} was started by supervisor {state.version}: "
+                "vipd was replaced on disk, restart the service"
+            )
+        obtained = {"realtime": raise_priority(state.realtime), "memory": lock_memory()}
+        freeze_gc()
+        channel.send(Hello(__version__, os.getpid(), obtained))
+
+    try:
+        Engine(channel, frames, arp, prepare).run()
+    finally:
+        # After a clean end there is nothing left to find; after any other this is the release.
+        _release_everything()
+    try:
+        channel.send(Stopped())
+    except AdapterError:
+        return 0  # the supervisor went first: that is why we ended
+    return 0
+
+
+def _release_everything() -> None:
+    _links, addresses = netlink.dump()
+    ours = [address for address in addresses if address.tag == ADDRESS_TAG]
+    if ours:
+        netlink.RequestSocket().apply([removal_of(address) for address in reversed(ours)])
+
+
+def entry() -> None:
+    sys.exit(main(sys.argv[1:]))
