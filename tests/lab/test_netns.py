@@ -102,11 +102,18 @@ def test_a_killed_tree_dies_without_a_last_word(lab: Lab) -> None:
     assert (lab["lb1"].directory / "tree.log").read_text() == ""
 
 
-def test_nothing_is_left_after_an_exception() -> None:
-    with pytest.raises(KeyboardInterrupt), Lab(["lb1"]) as lab:
-        directory, inode = lab.directory, lab["lb1"].namespace.inode
+def _interrupted_lab(seen: list[tuple[Path, int]]) -> None:
+    with Lab(["lb1"]) as lab:
+        seen.append((lab.directory, lab["lb1"].namespace.inode))
         lab["lb1"].spawn(["sh", "-c", "setsid sleep 1000 & sleep 1000"], "sleep.log")
         raise KeyboardInterrupt
+
+
+def test_nothing_is_left_after_an_exception() -> None:
+    seen: list[tuple[Path, int]] = []
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_lab(seen)
+    ((directory, inode),) = seen
     assert not directory.exists()
     assert members([inode]) == []
 

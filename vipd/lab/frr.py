@@ -38,6 +38,15 @@ class FrrVrrpd(Speaker):
         self._add_directory()
         self._add_device()
 
+    @property
+    def first_advert_lag_ns(self) -> int:
+        """Over IPv6 FRR 8.4 announces its VIPs in time, but its first advert fails.
+
+        The device gets its carrier, and so its source address, only after that advert; what the
+        wire shows first is the second one.
+        """
+        return self.router.interval_ns if self.router.is_ipv6 else 0
+
     def _add_directory(self) -> None:
         self._directory.mkdir()
         try:

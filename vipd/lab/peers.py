@@ -88,6 +88,11 @@ class Speaker(ABC):
         """This run's log says that the router has left its initial state."""
 
     @property
+    def first_advert_lag_ns(self) -> int:
+        """How much later than it becomes master the first advert is seen; a flaw of some."""
+        return 0
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError(f"{self.kind} on {self.host.name} was never started")
