@@ -21,6 +21,7 @@ import os
 import socket
 import struct
 
+from vipd.adapters import bpf
 from vipd.adapters.sockopt import set_receive_buffer, set_send_buffer
 from vipd.errors import AdapterError, PermissionMissing
 from vipd.model import Address
@@ -28,7 +29,6 @@ from vipd.model import Address
 _ETH_P_ARP = 0x0806
 _SOL_PACKET = 263
 _PACKET_IGNORE_OUTGOING = 23
-_SO_ATTACH_FILTER = 26
 _ICMP6_FILTER = 1
 _NEIGHBOR_ADVERTISEMENT = 136
 _HIGHEST_PRIORITY = 7
@@ -42,6 +42,14 @@ _ANCILLARY_SPACE = 128
 _NOTHING_WAITS = frozenset({errno.EAGAIN, errno.EINTR})
 
 _PKTINFO6 = struct.Struct("=16si")  # address, link index
+
+# Byte 7 of the IPv6 header is the hop limit.
+_HOP_LIMIT_IS_255 = (
+    bpf.load_byte(bpf.NETWORK_HEADER + 7),
+    bpf.skip_unless_equal(255, 1),
+    bpf.ACCEPT,
+    bpf.DROP,
+)
 
 
 class _LinkAddress(ctypes.Structure):
@@ -95,8 +103,20 @@ def open_arp_listener() -> socket.socket:
     # Opened for no protocol and bound last: nothing arrives before the options are set.
     sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     set_receive_buffer(sock, _BUFFER)
-    sock.bind(("", _ETH_P_ARP))
+    try:
+        _bind_to_all_links(sock, _ETH_P_ARP)
+    except AdapterError:
+        sock.close()
+        raise
     return sock
+
+
+def _bind_to_all_links(sock: socket.socket, ethertype: int) -> None:
+    """Link index 0 is all links; Python's ``bind`` would insist on the name of one."""
+    address = _LinkAddress(family=socket.AF_PACKET, protocol=socket.htons(ethertype))
+    if _libc.bind(sock.fileno(), ctypes.byref(address), ctypes.sizeof(address)) < 0:
+        number = ctypes.get_errno()
+        raise AdapterError(f"binding a packet socket: {os.strerror(number)}", number)
 
 
 def _open_packet_socket() -> socket.socket:
@@ -196,7 +216,7 @@ class NeighbourListener:
         self._socket.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(blocked))
         self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         set_receive_buffer(self._socket, _BUFFER)
-        _attach_hop_limit_filter(self._socket)
+        bpf.attach(self._socket, _HOP_LIMIT_IS_255)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -221,20 +241,3 @@ class NeighbourListener:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def _attach_hop_limit_filter(sock: socket.socket) -> None:
-    """Classic BPF: accept if byte 7 of the IPv6 header (the hop limit) is 255."""
-    network_header = 0xFFF00000  # SKF_NET_OFF: offsets count from the IP header
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (0x30, 0, 0, network_header + 7),  # load byte
-            (0x15, 0, 1, 255),  # equal: go on, else skip one
-            (0x06, 0, 0, 0xFFFFFFFF),  # accept
-            (0x06, 0, 0, 0),  # drop
-        )
-    )
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)

@@ -1,7 +1,6 @@
 """The engine's three ways to the kernel's links and addresses.
 
-* ``EventSocket`` hears what changes. The notification of our own change is readable before the
-  acknowledgement of the request is, so "believe only the kernel" costs no waiting.
+* ``EventSocket`` hears what changes, our own changes included.
 * ``dump`` asks for everything: at start, and after an overrun.
 * ``RequestSocket`` changes addresses in batches.
 
@@ -16,6 +15,15 @@ still carried out. A batch is one uninterruptible system call, and 1000 IPv6 add
 a second: **the caller bounds its batches** by the time it can spare. Deletions belong in the
 reverse order of the additions: deleting the first address of a
 subnet first makes the kernel promote, or drop, all others.
+
+**Confirmation.** When ``apply`` returns, the notification of every IPv4 change, of every removal
+and of every renewal is readable, so "believe only the kernel" costs no waiting. A *new* IPv6
+address is the exception: the kernel joins its solicited-node group and notifies from a work
+queue, usually at once, but milliseconds later when the machine is busy. Until then neighbours
+cannot resolve it, so the notification is worth waiting for (``dump`` shows the address earlier).
+
+**Carrier.** The kernel reports a lost carrier at most once a second per host, so its event may
+come up to a second late; a link that is set down by will is reported at once.
 
 **Overrun.** When the event buffer is full, the kernel reports ENOBUFS once and the *newest*
 events are lost, while older ones still wait. They would be read as news after the dump, so

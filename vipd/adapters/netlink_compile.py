@@ -75,12 +75,15 @@ def compile_promote_secondaries() -> bytes:
     return _encode(_LinkSettings(), _RTM_SETLINK, _NLM_F_REQUEST, header, attributes)
 
 
-class _LinkSettings(ifinfmsg):  # type: ignore[misc]  # pyroute2 has no types
+class _LinkSettings(nlmsg):  # type: ignore[misc]  # pyroute2 has no types
     """RTM_SETLINK with per-family settings.
 
     pyroute2 knows this attribute only as the kernel *reports* it, a flat array; what the kernel
-    *takes* is one nested attribute per setting.
+    *takes* is one nested attribute per setting. Not a subclass of ``ifinfmsg``: once a message of
+    that class has been encoded, its subclasses use its attributes, whatever they declare.
     """
+
+    fields = ifinfmsg.fields
 
     nla_map = ((26, "IFLA_AF_SPEC", "per_family"),)
 

@@ -4,9 +4,10 @@ One socket serves every instance of its link and family, multicast and unicast a
 socket hears each packet of its protocol once, so a socket per instance would decode everything
 as often as there are instances. The rules (RFC 9568 §5.1, checklist ENC-*):
 
-* **Only this link** (ENC-12). Bound to the link by index: the same VRID on another link is
-  another virtual router. IP_MULTICAST_ALL is off, or memberships of other programs would let
-  their groups in.
+* **Only this link, only our group** (ENC-12). Bound to the link by index: the same VRID on
+  another link is another virtual router. Memberships of other programs must not let their groups
+  in: IP_MULTICAST_ALL is off. IPv6 heeds IPV6_MULTICAST_ALL only on sockets that are bound to an
+  address, so there a filter does it.
 * **TTL or hop limit 255**, multicast and unicast (ENC-1, ENC-2): receivers discard all else.
 * **Not looped back** (ENC-9): our own advert must never reach our own election.
 * **The source is chosen per packet** (ENC-5), never by the routing table, which may prefer an
@@ -25,6 +26,7 @@ from __future__ import annotations
 import socket
 import struct
 
+from vipd.adapters import bpf
 from vipd.adapters.sockopt import set_receive_buffer
 from vipd.errors import AdapterError, PermissionMissing
 from vipd.model import Address, Datagram, Family, Link, format_address
@@ -47,7 +49,6 @@ _RECEIVE_BUFFER = 4 * 1024 * 1024
 _SO_BINDTOIFINDEX = 62
 _IP_PKTINFO = 8
 _IP_MULTICAST_ALL = 49
-_IPV6_MULTICAST_ALL = 29
 _IPV6_CHECKSUM_OFF = -1
 
 _ANCILLARY_SPACE = 256
@@ -109,7 +110,8 @@ class VrrpSocket:
     def send(self, payload: bytes, source: Address, destination: Address) -> None:
         """Send a VRRP message, checksum included; the kernel adds the IP header.
 
-        Raises AdapterError: EINVAL when ``source`` is no address of this host (any more).
+        Raises AdapterError: ENETUNREACH (IPv4) or EINVAL (IPv6) when ``source`` is no address of
+        this host, or not any more.
         """
         target: tuple[str, int] | tuple[str, int, int, int]
         if self.family is Family.IPV4:
@@ -158,7 +160,7 @@ def _set_ipv4_options(sock: socket.socket, link: Link, multicast: bool) -> None:
 
 def _set_ipv6_options(sock: socket.socket, link: Link, multicast: bool) -> None:
     ip6 = socket.IPPROTO_IPV6
-    sock.setsockopt(ip6, _IPV6_MULTICAST_ALL, 0)
+    bpf.attach(sock, _ipv6_destination_filter(multicast))
     sock.setsockopt(ip6, socket.IPV6_MULTICAST_LOOP, 0)
     sock.setsockopt(ip6, socket.IPV6_MULTICAST_IF, link.index)
     sock.setsockopt(ip6, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
@@ -171,6 +173,20 @@ def _set_ipv6_options(sock: socket.socket, link: Link, multicast: bool) -> None:
     if multicast:
         membership = _MEMBERSHIP6.pack(GROUP[Family.IPV6], link.index)
         sock.setsockopt(ip6, socket.IPV6_JOIN_GROUP, membership)
+
+
+def _ipv6_destination_filter(multicast: bool) -> tuple[bpf.Instruction, ...]:
+    """Accept unicast; accept our group if ``multicast``; drop every other group."""
+    destination = bpf.NETWORK_HEADER + 24
+    if not multicast:
+        return (bpf.load_byte(destination), bpf.skip_unless_equal(0xFF, 1), bpf.DROP, bpf.ACCEPT)
+    group: list[bpf.Instruction] = []
+    for position, (word,) in enumerate(struct.iter_unpack(">I", GROUP[Family.IPV6])):
+        to_the_drop = 2 * (3 - position) + 1  # over the rest of the comparison and the accept
+        group.append(bpf.load_word(destination + 4 * position))
+        group.append(bpf.skip_unless_equal(word, to_the_drop))
+    to_the_accept = bpf.skip_unless_equal(0xFF, len(group))
+    return (bpf.load_byte(destination), to_the_accept, *group, bpf.ACCEPT, bpf.DROP)
 
 
 def _refused(what: str, error: OSError) -> AdapterError:
