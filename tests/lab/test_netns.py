@@ -150,3 +150,11 @@ def test_a_process_elsewhere_is_no_member() -> None:
             process.kill()
             process.wait()
         namespace.close()
+
+
+def test_a_missing_privilege_is_named_with_its_cure() -> None:
+    program = "from vipd.lab.namespace import ensure_privileges; ensure_privileges()"
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", program]
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "PermissionMissing: the lab builds network namespaces: run it as root" in done.stderr

@@ -81,8 +81,8 @@ def test_independent_readers_agree_with_ours(lab: Lab) -> None:
     tshark = subprocess.run(
         ["tshark", "-r", str(capture.path), *columns], capture_output=True, text=True, check=True
     )
-    expected = [
-        f"{(frame.t_ns + lab.clock_offset_ns) / 1e9:.6f} {frame.interface}" for frame in ours
-    ]
-    rows = [line.split("\t") for line in tshark.stdout.splitlines()]
-    assert [f"{float(epoch):.6f} {name}" for epoch, name in rows] == expected
+    expected = []
+    for frame in ours:
+        seconds, nanoseconds = divmod(frame.t_ns + lab.clock_offset_ns, 1_000_000_000)
+        expected.append(f"{seconds}.{nanoseconds:09d}\t{frame.interface}")
+    assert tshark.stdout.splitlines() == expected
