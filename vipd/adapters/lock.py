@@ -60,8 +60,8 @@ def _inode_of(name: str) -> int | None:
 def _has_open(pid: int, link: str) -> bool:
     # Processes end while we look, and some may not be looked into: both hold nothing for us.
     with contextlib.suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                if os.readlink(entry.path) == link:
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") == link:
                     return True
     return False
