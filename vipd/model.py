@@ -113,7 +113,7 @@ class InstanceConfig:
     preempt_delay_ns: Duration = 0
     source: Address | None = None
     unicast_peers: tuple[Address, ...] = ()
-    auth_secret: bytes | None = None  # v2 PASS: exactly 8 bytes, zero padded
+    auth_secret: bytes | None = field(default=None, repr=False)  # v2 PASS: 8 bytes, zero padded
     checksum: ChecksumForm = ChecksumForm.AUTO
     strict: bool = False
     announce_count: int = 5
