@@ -1,0 +1,98 @@
+"""``vipd check`` and ``vipd schema``: output, streams and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vipd.adapters.hostfacts import read_host
+from vipd.cli.app import COMMANDS, app
+from vipd.config.schema import json_schema
+from vipd.errors import ConfigError
+from vipd.model import parse_address
+
+ETC = Path(__file__).parents[2] / "etc"
+
+
+def vipd(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = "from vipd.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_check_of_the_example() -> None:
+    result = CliRunner().invoke(app, ["check", "--config", str(ETC / "vipd.yaml"), "--node", "lb2"])
+    assert result.exit_code == 0, result.output
+    assert "good for node lb2, 1 instance" in result.output
+    assert "VRRPv3 IPv4, VRID 51 on eth0, priority 100, multicast" in result.output
+    assert "2001:db8::100/64 (not advertised)" in result.output
+    assert "a silent master is replaced within 4s" in result.output
+
+
+def test_check_raises_the_faults_for_main(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["check", "--config", str(tmp_path / "none")])
+    assert isinstance(result.exception, ConfigError)
+
+
+def test_exit_codes_and_streams(tmp_path: Path) -> None:
+    good = vipd("check", "--config", str(ETC / "vipd.yaml"), "--node", "lb1")
+    assert (good.returncode, good.stderr) == (0, "")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        "instances:\n  web: {interface: eth0, vrid: 0, vips: [192.0.2.1]}\nfence: gate\n"
+    )
+    result = vipd("check", "--config", str(bad), "--node", "lb1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        f"{bad}:2: instances.web.vrid: 0 is out of range; write a whole number from 1 to 255",
+        f"{bad}:3: fence: not supported yet; write auto or lifetime; a frozen master would not be "
+        "shut out",
+    ]
+    assert vipd("check", "--confg", "x").returncode == 2
+    assert vipd("chekc").returncode == 2
+
+
+def test_warnings_go_to_stderr_and_do_not_fail(tmp_path: Path) -> None:
+    config = tmp_path / "vipd.yaml"
+    config.write_text("instances:\n  web: {interface: no-such0, vrid: 1, vips: [192.0.2.1]}\n")
+    result = vipd("check", "--config", str(config))
+    assert result.returncode == 0
+    assert result.stderr.startswith(f"warning: {config}:2: instances.web.interface: ")
+
+
+def test_schema_prints_the_schema() -> None:
+    result = vipd("schema")
+    assert result.returncode == 0
+    assert json.loads(result.stdout) == json_schema()
+
+
+def test_a_command_imports_only_what_it_needs() -> None:
+    program = (
+        "import sys; from vipd.cli.app import app\n"
+        "app(['--version'], standalone_mode=False)\n"
+        "print(sorted({'pydantic', 'pyroute2', 'yaml', 'scapy', 'aiohttp'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(command: str) -> None:
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_read_host_finds_the_loopback() -> None:
+    links, addresses = read_host()
+    loopback = next(link for link in links if link.name == "lo")
+    assert loopback.mtu > 0
+    assert isinstance(addresses, tuple)
+    if loopback.up:
+        assert parse_address("127.0.0.1") in {address.address for address in addresses}

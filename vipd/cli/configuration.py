@@ -1,0 +1,99 @@
+"""``vipd check`` and ``vipd schema``: the configuration file, before a daemon reads it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vipd.config.load import HostFacts, Loaded
+    from vipd.model import InstanceConfig
+
+DEFAULT_CONFIG = Path("/etc/vipd.yaml")
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+NodeOption = Annotated[
+    str | None,
+    typer.Option("--node", help="Be this node. Default: 'node:' of the file, else the host name."),
+]
+
+app = typer.Typer()
+
+
+@app.callback()
+def _group() -> None:
+    """Commands about the configuration file."""
+
+
+@app.command("check")
+def check(config: ConfigOption = DEFAULT_CONFIG, node: NodeOption = None) -> None:
+    """Judge the configuration file: every fault with its line and cure, else a summary."""
+    from vipd.config.load import examine
+
+    report = examine(config, facts=_facts(node), node=node)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    loaded = report.result()
+    print("\n".join(_summary(config, loaded)))
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from vipd.config.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _facts(node: str | None) -> HostFacts | None:
+    """This host's links and addresses; None when the file is judged for another node."""
+    from vipd.adapters.hostfacts import read_host
+    from vipd.config.load import HostFacts, short_host_name
+    from vipd.errors import AdapterError
+
+    if node is not None and node != short_host_name():
+        return None
+    try:
+        links, addresses = read_host()
+    except AdapterError as error:
+        print(f"warning: rules that need the host are left out: {error}", file=sys.stderr)
+        return None
+    return HostFacts(links, addresses)
+
+
+def _summary(path: Path, loaded: Loaded) -> list[str]:
+    instances = loaded.node_config.instances
+    count = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}"
+    lines = [f"{path}: good for node {loaded.node_config.node}, {count}"]
+    for item in instances:
+        lines += [f"  {item.name}: {text}" for text in _describe(item)]
+    return lines
+
+
+def _describe(item: InstanceConfig) -> list[str]:
+    from vipd.config.resolve import takeover_ns
+    from vipd.config.types import format_duration
+    from vipd.model import format_address
+
+    peers = ", ".join(map(format_address, item.unicast_peers))
+    takeover = format_duration(takeover_ns(item.version, item.advert_interval_ns))
+    preempt = "" if item.preempt else ", no preemption"
+    vips = ", ".join(f"{vip}{_remarks(item, vip.interface, vip.advertise)}" for vip in item.vips)
+    return [
+        f"VRRPv{item.version} IPv{item.family.value}, VRID {item.vrid} on {item.interface}, "
+        f"priority {item.priority}{preempt}, {f'unicast to {peers}' if peers else 'multicast'}",
+        f"{len(item.vips)} VIP{'' if len(item.vips) == 1 else 's'}: {vips}",
+        f"an advert every {format_duration(item.advert_interval_ns)}; a silent master is replaced "
+        f"within {takeover}; unrenewed addresses end after {item.address_lifetime_s}s",
+    ]
+
+
+def _remarks(item: InstanceConfig, interface: str, advertise: bool) -> str:
+    remarks = [] if interface == item.interface else [f"on {interface}"]
+    if not advertise:
+        remarks.append("not advertised")
+    return f" ({', '.join(remarks)})" if remarks else ""

@@ -1,0 +1,198 @@
+"""The file, which serves all hosts -> what this node does.
+
+Two steps, because cross checks stand between them: ``draft`` picks this node's values and leaves
+None where a value is damaged or missing, ``finish`` builds the frozen values that the engine gets.
+
+Decided here: the family of a router is that of its first advertised VIP (RFC 9568 §5.2.9: one
+router never mixes them); VIPs of the other family ride along and are not advertised. A VIP stands
+on its instance's interface unless it names another. ``address_lifetime: auto`` is max(2 s, whole
+seconds above the peers' takeover time): a backup takes over after 3 intervals + skew; skew is below
+1 interval in version 3 and below 1 s in version 2.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TypeVar
+
+from vipd.config.context import Context
+from vipd.config.schema import Auth, Config, Instance
+from vipd.config.yamltree import Path
+from vipd.model import (
+    SECOND_NS,
+    Address,
+    ChecksumForm,
+    Family,
+    InstanceConfig,
+    NodeConfig,
+    Vip,
+    family_of,
+    format_address,
+)
+
+T = TypeVar("T")
+
+SHORTEST_LIFETIME_S = 2
+SECRET_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DraftVip:
+    """A VIP of the file with its place in it."""
+
+    path: Path
+    address: Address
+    prefix: int
+    interface: str | None
+    advertise: bool
+
+    def __str__(self) -> str:
+        return f"{format_address(self.address)}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An instance with this node's values; None where the file gives none that can be used."""
+
+    name: str
+    entry: Instance
+    interface: str | None
+    priority: int | None
+    source: Address | None
+    unicast_peers: tuple[Address, ...] | None
+    vips: tuple[DraftVip, ...]
+    family: Family | None
+
+    @property
+    def path(self) -> Path:
+        return ("instances", self.name)
+
+    @property
+    def advertised(self) -> tuple[DraftVip, ...]:
+        """VIPs that the adverts list."""
+        return tuple(
+            vip for vip in self.vips if vip.advertise and family_of(vip.address) is self.family
+        )
+
+
+def takeover_ns(version: int, advert_interval_ns: int) -> int:
+    """The longest time after which a backup, whatever its priority, replaces a silent master."""
+    if version == 2:
+        return 3 * advert_interval_ns + SECOND_NS
+    return 4 * advert_interval_ns
+
+
+def auto_lifetime_s(version: int, advert_interval_ns: int) -> int:
+    takeover_s = -(-takeover_ns(version, advert_interval_ns) // SECOND_NS)
+    return max(SHORTEST_LIFETIME_S, takeover_s)
+
+
+def draft(config: Config, context: Context) -> tuple[Draft, ...]:
+    """This node's values of every instance; a mapping without this node is a fault."""
+    return tuple(_draft_instance(name, entry, context) for name, entry in config.instances.items())
+
+
+def _draft_instance(name: str, entry: Instance, context: Context) -> Draft:
+    path: Path = ("instances", name)
+    interface = _of_node(entry.interface, (*path, "interface"), context)
+    vips = tuple(
+        DraftVip(
+            (*path, "vips", index),
+            vip.address[0],
+            vip.address[1],
+            interface
+            if vip.interface is None
+            else _of_node(vip.interface, (*path, "vips", index, "interface"), context),
+            vip.advertise,
+        )
+        for index, vip in enumerate(entry.vips)
+    )
+    first = next((vip for vip in vips if vip.advertise), None)
+    peers = _of_node(entry.unicast_peers, (*path, "unicast_peers"), context)
+    return Draft(
+        name=name,
+        entry=entry,
+        interface=interface,
+        priority=_of_node(entry.priority, (*path, "priority"), context),
+        source=_of_node(entry.source, (*path, "source"), context) if entry.source else None,
+        unicast_peers=None if peers is None else tuple(peers),
+        vips=vips,
+        family=family_of(first.address) if first and context.sound(path, "vips") else None,
+    )
+
+
+def _of_node(value: T | dict[str, T], path: Path, context: Context) -> T | None:
+    """This node's value; None, and a fault, where a mapping does not name it."""
+    if context.damage.touches(context.original(path)):
+        return None
+    if not isinstance(value, dict):
+        return value
+    if context.node in value:
+        return value[context.node]
+    if context.node:
+        names = ", ".join(value) or "nothing"
+        cure = f"add '{context.node}:', or say with 'node:' or --node which host this is"
+        context.fault(path, f"node {context.node} is missing (there is {names})", cure)
+    return None
+
+
+def finish(config: Config, drafts: tuple[Draft, ...], context: Context) -> NodeConfig:
+    """The values for the engine; call it only when no fault was found."""
+    instances = tuple(_finish_instance(config, item, context) for item in drafts)
+    return NodeConfig(node=context.node, instances=instances)
+
+
+def _finish_instance(config: Config, item: Draft, context: Context) -> InstanceConfig:
+    entry = item.entry
+    if item.interface is None or item.priority is None or item.family is None:
+        raise ValueError(f"instance {item.name} has faults and cannot be finished")
+    advertised = {vip.path for vip in item.advertised}
+    lifetime_ns = config.address_lifetime
+    return InstanceConfig(
+        name=item.name,
+        interface=item.interface,
+        vrid=entry.vrid,
+        version=entry.version,
+        family=item.family,
+        priority=item.priority,
+        advert_interval_ns=entry.advert_interval,
+        vips=tuple(
+            Vip(vip.address, vip.prefix, vip.interface or item.interface, vip.path in advertised)
+            for vip in item.vips
+        ),
+        address_lifetime_s=(
+            auto_lifetime_s(entry.version, entry.advert_interval)
+            if lifetime_ns is None
+            else lifetime_ns // SECOND_NS
+        ),
+        preempt=entry.preempt,
+        preempt_delay_ns=entry.preempt_delay,
+        source=item.source,
+        unicast_peers=item.unicast_peers or (),
+        auth_secret=_auth_secret(item.name, context),
+        checksum=ChecksumForm(entry.checksum),
+        strict=entry.strict,
+        announce_count=entry.announce.count,
+        announce_refresh_ns=entry.announce.refresh,
+    )
+
+
+def _auth_secret(name: str, context: Context) -> bytes | None:
+    """The eight bytes of the packet: cut or padded with zeros, as keepalived does."""
+    secret = context.secrets.get(name)
+    return None if secret is None else secret[:SECRET_BYTES].ljust(SECRET_BYTES, b"\0")
+
+
+def secret_bytes(auth: Auth, folder: FilePath) -> bytes:
+    """The secret as configured. Raises OSError when its file cannot be read."""
+    if auth.secret is not None:
+        return auth.secret.get_secret_value().encode()
+    with (folder / (auth.secret_file or "")).open("rb") as file:
+        return file.readline(4096).rstrip(b"\r\n")
+
+
+def readable_by_all(path: FilePath) -> bool:
+    """True when any user of the host may read the file. Raises OSError."""
+    return bool(path.stat().st_mode & stat.S_IROTH)
