@@ -1,0 +1,5 @@
+"""``python -m vipd.supervisor``: see ``main``."""
+
+from vipd.supervisor.main import entry
+
+entry()

@@ -1,0 +1,32 @@
+"""What happened lately, for ``explain``: the newest notes with their wall-clock time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from vipd.model import Note
+
+MOST_KEPT = 1000
+
+
+class History:
+    def __init__(self) -> None:
+        self._entries: deque[dict[str, Any]] = deque(maxlen=MOST_KEPT)
+        self.dropped = 0
+
+    def add(self, note: Note) -> None:
+        self._entries.append(
+            {
+                "time": time.time(),
+                "kind": note.kind.value,
+                "instance": note.instance,
+                **dict(note.fields),
+            }
+        )
+
+    def of(self, instance: str, most: int) -> list[dict[str, Any]]:
+        """The newest ``most`` entries of ``instance`` and of the node itself, oldest first."""
+        found = [entry for entry in self._entries if entry["instance"] in (instance, "")]
+        return found[-most:]

@@ -1,0 +1,67 @@
+"""The only renderer of notes: which level, which words. The core has no logger, only notes.
+
+Logs are structlog events: readable on a terminal, JSON objects elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from vipd.model import Note, NoteKind
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_LEVEL_OF = {
+    NoteKind.TRANSITION: "info",
+    NoteKind.CLAIMED: "info",
+    NoteKind.RELEASED: "info",
+    NoteKind.CONFIGURED: "info",
+    NoteKind.SOURCE_CHANGED: "info",
+    NoteKind.ADVERT_REMARKED: "info",
+    NoteKind.ADVERT_DISCARDED: "warning",
+    NoteKind.DUPLICATE_ADDRESS: "warning",
+    NoteKind.RELEASE_REFUSED: "error",
+    NoteKind.CLAIM_REFUSED: "error",
+    NoteKind.ADDRESS_RESTORED: "warning",
+    NoteKind.FOREIGN_ADDRESS_REMOVED: "warning",
+    NoteKind.FOREIGN_ADDRESS_KEPT: "error",
+    NoteKind.STRAY_ADDRESS_REMOVED: "warning",
+    NoteKind.RIVAL_ANNOUNCED: "warning",
+    NoteKind.SEND_FAILED: "error",
+    NoteKind.LOOP_STALLED: "warning",
+}
+
+
+def configure(level: str, form: str) -> None:
+    """``level`` and ``form`` as in the configuration's ``log:``; to standard error."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not console),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def render(note: Note) -> None:
+    """One log line for one note."""
+    fields: dict[str, Any] = {key: value for key, value in note.fields.items() if value != ""}
+    if note.instance:
+        fields = {"instance": note.instance, **fields}
+    if fields.get("held_back") == 0:
+        del fields["held_back"]
+    speak = getattr(structlog.get_logger(), _LEVEL_OF[note.kind])
+    speak(note.kind.value, **fields)

@@ -1,0 +1,95 @@
+"""``python -m vipd.supervisor --config FILE``: what ``vipd run`` becomes.
+
+Exit codes: 0 stopped as asked, 1 failed, 2 bad configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from vipd.adapters.lock import acquire_name, name_holders
+from vipd.adapters.process import open_pidfd, signal_pidfd
+from vipd.config.load import Loaded, load
+from vipd.errors import AdapterError, ConfigError, NameTaken
+from vipd.supervisor import log
+from vipd.supervisor.daemon import Supervisor, host_facts, prepare_directories
+
+EXIT_FAILED, EXIT_BAD_CONFIGURATION = 1, 2
+
+ORPHAN_GRACE_S = 1.0
+"""An engine whose supervisor died releases by itself; it is ended only if it does not."""
+
+
+def take_name() -> socket.socket:
+    """The node's name. An orphaned engine that holds it is given time to end, then ended."""
+    deadline = time.monotonic() + ORPHAN_GRACE_S
+    while True:
+        try:
+            return acquire_name()
+        except NameTaken:
+            holders = name_holders()
+            if not holders or not all(_is_orphaned_engine(pid) for pid in holders):
+                raise
+            if time.monotonic() > deadline:
+                for pid in holders:
+                    _end(pid)
+            time.sleep(0.02)
+
+
+def _is_orphaned_engine(pid: int) -> bool:
+    """An engine whose parent is not a supervisor any more."""
+    return b"vipd.engine" in _command(pid) and b"vipd.supervisor" not in _command(_parent(pid))
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _end(pid: int) -> None:
+    try:
+        signal_pidfd(open_pidfd(pid), signal.SIGKILL)
+    except AdapterError:
+        return  # it ended by itself
+
+
+async def _run(path: Path, loaded: Loaded, name: socket.socket) -> int:
+    return await Supervisor(path, loaded, name).run()
+
+
+def main(arguments: list[str]) -> int:
+    path = Path(arguments[arguments.index("--config") + 1])
+    try:
+        loaded = load(path, facts=host_facts(), node=None)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (before there is a log)
+        return EXIT_BAD_CONFIGURATION
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+    log.configure(loaded.log.level, loaded.log.format)
+    try:
+        prepare_directories(loaded)
+        name = take_name()
+        return asyncio.run(_run(path, loaded, name))
+    except AdapterError as error:
+        print(f"vipd: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+
+
+def entry() -> None:
+    sys.exit(main(sys.argv[1:]))
