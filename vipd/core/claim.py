@@ -119,6 +119,7 @@ class Claim:
         self.restored = 0
         self._retired: dict[VipKey, Vip] = {}
         self._todo: dict[VipKey, Vip] = {}
+        self._unconfirmed: dict[VipKey, Vip] = {}
         self._fresh = False
         self._goodbye = False
         self._gate_is_shut = True
@@ -205,30 +206,43 @@ class Claim:
         held = tuple(vip for vip in applied.action.vips if vip.key in self.present)
         if held:
             self._wishes.append(FramesWanted(held))
+        # The kernel's word on an IPv6 address comes a moment after the answer to the order.
+        late = (vip for vip in applied.action.vips if vip.key not in self.present)
+        self._unconfirmed |= {vip.key: vip for vip in late}
         if self._todo:
             self._add_next()
         elif self._missing():
-            self._verify(now)
+            self._retry_at = now + RETRY_NS
         else:
+            self._all_present(now, announced=True)
+
+    def _seen_adding(self, signal: VipSeen, now: Instant) -> None:
+        self.present.add(signal.vip.key)
+        if self._unconfirmed.pop(signal.vip.key, None) is None:
+            return
+        self._wishes.append(FramesWanted((signal.vip,)))
+        if not self._todo and not self._missing():
             self._all_present(now, announced=True)
 
     def _all_present(self, now: Instant, *, announced: bool = False) -> None:
         self.state = ClaimState.PRESENT
         self._verified = 0
         self._retry_at = None
+        self._unconfirmed.clear()
         self.announcements.begin(now, first_sent=announced)
         if self._fresh:
             self._fresh = False
             self._wishes.append(Note(NoteKind.CLAIMED, "", {"vips": len(self.wanted)}))
 
     def _verify(self, now: Instant) -> None:
-        """The kernel took the order, but we did not see the address: ask it, then try again."""
+        """The kernel took the order, but never said that it is done: ask it, and try again."""
         self._verified += 1
         if self._verified > VERIFY_LIMIT:
             self._give_up(Reason.ADDRESS_VANISHES, ", ".join(map(str, self._missing()[:3])))
             return
-        self._retry_at = now + RETRY_NS
         self._wishes.append(ResyncWanted())
+        self._todo = {vip.key: vip for vip in self._missing()}
+        self._add_next()
 
     def _give_up(self, reason: Reason, detail: str) -> None:
         self._wishes.append(ClaimGivenUp(reason, detail))
@@ -302,6 +316,7 @@ class Claim:
     def _release(self, signal: ReleaseWanted, now: Instant) -> None:
         self._goodbye = signal.goodbye
         self._todo.clear()
+        self._unconfirmed.clear()
         self._renew_at = self._retry_at = None
         self.announcements.stop()
         self._gate_is_shut = False
@@ -415,10 +430,9 @@ class Claim:
             return
         if leaving := [vip for key, vip in self._retired.items() if key in self.present]:
             self._wishes.append(RemoveWanted(tuple(leaving)))
-        if self.state is ClaimState.ADDING and self._verified:
-            self._todo = {vip.key: vip for vip in self._missing()}
-            if self._todo:
-                self._add_next()
+        if self.state is ClaimState.ADDING and not self._todo:
+            if self._missing():
+                self._verify(now)
             else:
                 self._all_present(now)
 
@@ -476,7 +490,7 @@ TABLE: Table = complete(
         (ClaimState.ADDING, GateOpened): Claim._gate_opened,
         (ClaimState.ADDING, GateShut): _OLD_ANSWER,
         (ClaimState.ADDING, AddressesApplied): Claim._added,
-        (ClaimState.ADDING, VipSeen): Claim._seen,
+        (ClaimState.ADDING, VipSeen): Claim._seen_adding,
         (ClaimState.ADDING, VipGone): Claim._gone_adding,
         (ClaimState.ADDING, PresenceResynced): Claim._resynced_adding,
         (ClaimState.ADDING, VipsChanged): Claim._change_vips,
