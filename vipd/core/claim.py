@@ -234,7 +234,7 @@ class Claim:
             self._fresh = False
             self._wishes.append(Note(NoteKind.CLAIMED, "", {"vips": len(self.wanted)}))
 
-    def _verify(self, now: Instant) -> None:
+    def _verify(self) -> None:
         """The kernel took the order, but never said that it is done: ask it, and try again."""
         self._verified += 1
         if self._verified > VERIFY_LIMIT:
@@ -432,7 +432,7 @@ class Claim:
             self._wishes.append(RemoveWanted(tuple(leaving)))
         if self.state is ClaimState.ADDING and not self._todo:
             if self._missing():
-                self._verify(now)
+                self._verify()
             else:
                 self._all_present(now)
 
