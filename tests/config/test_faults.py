@@ -69,6 +69,8 @@ ONE_FAULT = [
     (web("priority: {}"), 6, "instances.web.priority", "lb1 is missing", "add 'lb1:'"),
     (web("priority:", "  lb1: 9", "  lb2: x"), 8, "instances.web.priority.lb2", "'x' is", "whole"),
     (web("priority: {lb1: 9, l/2: 8}"), 6, "instances.web.priority.l/2", "not a node name", "1 to"),
+    (web("version: 4", "advert_interval: 50s"), 6, "instances.web.version", "4 is not", "2 or 3"),
+    (web("version: 2", "auth:", "  type: pass"), 7, "instances.web.auth", "no secret", "give one"),
     (web("version: 4"), 6, "instances.web.version", "4 is not possible", "2 or 3"),
     (web("preempt: yes"), 6, "instances.web.preempt", "neither true nor false", "write true"),
     (web("checksum: on"), 6, "instances.web.checksum", "'on' is not", "auto, pseudo or plain"),
