@@ -61,9 +61,13 @@ missing_packages() {
   done
 }
 
+# Links of services that start at boot.
+enabled_services() { find /etc/systemd/system -path '*.wants/*.service' -printf '%f\n' 2>/dev/null | sort -u; }
+
 # Installing keepalived or frr must not start daemons on this machine, now or at the next boot.
 install_quietly() {
-  local policy=/usr/sbin/policy-rc.d own_policy='' package unit
+  local policy=/usr/sbin/policy-rc.d own_policy='' before unit status
+  before=$(enabled_services)
   if [ ! -e "$policy" ]; then
     own_policy=$policy
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -75,13 +79,11 @@ install_quietly() {
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 \
       || { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } >/dev/null
   )
-  local status=$?
+  status=$?
   [ -z "$own_policy" ] || rm -f "$own_policy"
-  for package in "$@"; do
-    for unit in $(dpkg-query --listfiles "$package" 2>/dev/null | sed -n 's|.*/systemd/system/\([^/@]*\.service\)$|\1|p'); do
-      systemctl disable --quiet "$unit" >/dev/null 2>&1 || true # static units cannot be disabled
-    done
-  done
+  while read -r unit; do
+    [ -z "$unit" ] || systemctl disable --quiet "$unit" >/dev/null 2>&1 || status=1
+  done < <(comm -13 <(printf '%s\n' "$before") <(enabled_services))
   return $status
 }
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from rig import ROOT, Host, Rig, run, wait_for
+
+from tests.systemd.rig import ROOT, Host, Rig, run, wait_for
 
 # Making the tree the first time takes a minute; every later run uses the cache.
-pytestmark = [pytest.mark.systemd, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.realroot, pytest.mark.timeout(400)]
 
 VIP = "198.51.100.100"
 SECOND_VIP = "198.51.100.101"
