@@ -28,7 +28,6 @@ from vipd.model import Instant
 HIGH, LOW = "lb1", "lb2"
 HANDOVER_SLACK_NS = 50 * MS
 _EARLY_NS = 5 * MS  # rounding (FRR counts centiseconds) and the capture's own noise
-_ADDRESS_LIFE_S = 8.0  # the longest lifetime that these intervals give, and two seconds
 
 EVENTS = ("higher-joins", "sigterm", "cut", "sigkill", "equal-priority")
 
@@ -167,7 +166,9 @@ def unequal(pair: Pair, with_cut: bool = True) -> Iterator[Outcome]:
     down_ns = low.router.master_down_ns
     yield pair.outcome("sigkill", low, (), taken_ns, taken_ns - silent_ns, down_ns)
     if high.kind == "vipd":
-        wait_for(lambda: not high.holds_any(), _ADDRESS_LIFE_S, "a dead vipd's VIPs stay")
+        # nobody is left to remove them: the kernel does, at the end of their lifetime
+        life_s = max(2.0, 4 * high.router.interval_ms / 1000) + 1.0
+        wait_for(lambda: not high.holds_any(), life_s, "a dead vipd's VIPs stay")
 
 
 def _cut_and_heal(pair: Pair, high: Speaker, low: Speaker) -> Outcome:

@@ -23,6 +23,7 @@ from vipd.lab.hosts import INTERFACE, Host, descendants, kill_tree, signal_all, 
 from vipd.model import SECOND_NS, Instant
 
 VIPD_COMMAND_VARIABLE = "VIPD_LAB_COMMAND"
+_VIPD_MAIN = "from vipd.cli import main; main()"  # the console script, installed or not
 _READY_S = 20.0
 _STOP_S = 20.0
 
@@ -194,7 +195,7 @@ class Keepalived(Speaker):
 def vipd_command() -> list[str]:
     """How vipd is started; ``$VIPD_LAB_COMMAND`` replaces it (an installed vipd, a wrapper)."""
     configured = os.environ.get(VIPD_COMMAND_VARIABLE)
-    return shlex.split(configured) if configured else [sys.executable, "-m", "vipd"]
+    return shlex.split(configured) if configured else [sys.executable, "-c", _VIPD_MAIN]
 
 
 class VipdNode(Speaker):
