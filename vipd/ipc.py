@@ -142,9 +142,43 @@ class Stopped:
     """Everything is released; the engine ends now."""
 
 
+# --- supervisor <-> the child that reads the configuration ------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CompileWanted:
+    """Read the file; ``old`` is what it is compared with, ``generation`` what it becomes."""
+
+    path: str
+    generation: int
+    old: NodeConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A good file. ``changes`` says in words what it does to ``old``."""
+
+    state: EngineState
+    runtime_dir: str
+    state_dir: str
+    log_level: str
+    log_format: str
+    engine_timeout_ns: Duration
+    warnings: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A bad file, and all that is wrong with it."""
+
+    faults: tuple[str, ...]
+
+
 ToEngine: TypeAlias = EngineState | SnapshotWanted | StopWanted
 ToSupervisor: TypeAlias = Hello | Alive | StateApplied | SnapshotGiven | Noted | Stopped
-Message: TypeAlias = ToEngine | ToSupervisor
+FromCompiler: TypeAlias = Compiled | Refused
+Message: TypeAlias = ToEngine | ToSupervisor | CompileWanted | FromCompiler
 
 _MESSAGES = (
     EngineState,
@@ -156,6 +190,9 @@ _MESSAGES = (
     SnapshotGiven,
     Noted,
     Stopped,
+    CompileWanted,
+    Compiled,
+    Refused,
 )
 
 

@@ -1,20 +1,48 @@
-"""A configuration -> the engine's state: netlink requests compiled ahead, once per load."""
+"""The child that reads the configuration: ``python -m vipd.supervisor.compile``.
+
+A ``CompileWanted`` on standard input, a ``Compiled`` or ``Refused`` on standard output, and out.
+YAML, pydantic and pyroute2 live only here: the supervisor neither carries their memory nor stops
+guarding the engine while a large file is read.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from vipd import __version__
+from vipd.adapters.hostfacts import read_host
 from vipd.adapters.netlink_compile import compile_address, compile_promote_secondaries
-from vipd.config.load import Loaded
-from vipd.ipc import EngineState
+from vipd.config.diff import plan
+from vipd.config.load import HostFacts, Loaded, load
+from vipd.errors import AdapterError, ConfigError
+from vipd.ipc import Compiled, CompileWanted, EngineState, FromCompiler, Refused, decode, encode
 from vipd.model import ADDRESS_TAG, MILLISECOND_NS, Duration
 
 ALIVE_FLOOR_NS = 10 * MILLISECOND_NS
 
 
-def engine_state(loaded: Loaded, generation: int) -> EngineState:
-    """Everything that the engine must know, for one generation of the configuration."""
+def compile_file(wanted: CompileWanted) -> FromCompiler:
+    """Everything that the daemon must know of its configuration file, or all its faults."""
+    try:
+        loaded = load(Path(wanted.path), facts=_host_facts(), node=None)
+    except ConfigError as error:
+        return Refused(tuple(str(fault) for fault in error.faults))
+    old = wanted.old
+    return Compiled(
+        state=_engine_state(loaded, wanted.generation),
+        runtime_dir=str(loaded.runtime_dir),
+        state_dir=str(loaded.state_dir),
+        log_level=loaded.log.level,
+        log_format=loaded.log.format,
+        engine_timeout_ns=loaded.engine_timeout_ns,
+        warnings=tuple(str(warning) for warning in loaded.warnings),
+        changes=() if old is None else plan(old, loaded.node_config),
+    )
+
+
+def _engine_state(loaded: Loaded, generation: int) -> EngineState:
     config = replace(loaded.node_config, generation=generation)
     templates = {}
     for instance in config.instances:
@@ -27,10 +55,28 @@ def engine_state(loaded: Loaded, generation: int) -> EngineState:
         templates=templates,
         promote_secondaries=compile_promote_secondaries(),
         realtime=loaded.realtime,
-        alive_interval_ns=alive_interval_ns(loaded.engine_timeout_ns),
+        alive_interval_ns=_alive_interval_ns(loaded.engine_timeout_ns),
     )
 
 
-def alive_interval_ns(engine_timeout_ns: Duration) -> Duration:
+def _alive_interval_ns(engine_timeout_ns: Duration) -> Duration:
     """How often the engine says that it lives: four times within its timeout."""
     return max(ALIVE_FLOOR_NS, engine_timeout_ns // 4)
+
+
+def _host_facts() -> HostFacts | None:
+    try:
+        return HostFacts(*read_host())
+    except AdapterError:
+        return None
+
+
+def main() -> None:
+    wanted = decode(sys.stdin.buffer.read())
+    if not isinstance(wanted, CompileWanted):
+        sys.exit(f"vipd.supervisor.compile: {type(wanted).__name__} is no order")
+    sys.stdout.buffer.write(encode(compile_file(wanted)))
+
+
+if __name__ == "__main__":
+    main()

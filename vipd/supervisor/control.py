@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from vipd.errors import AdapterError, ConfigError
+from vipd.errors import AdapterError
+from vipd.supervisor.loader import ConfigurationRefused
 
 SOCKET_NAME = "control.sock"
 EXPLAINED = 20
@@ -26,7 +27,7 @@ class Daemon(Protocol):
     """What the control socket asks of the daemon."""
 
     async def status(self) -> dict[str, Any]: ...
-    def reload(self) -> tuple[str, ...]: ...
+    async def reload(self) -> tuple[str, ...]: ...
     def happened(self, instance: str, most: int) -> list[dict[str, Any]]: ...
 
 
@@ -82,8 +83,9 @@ class ControlServer:
 
     async def _reload(self, _request: web.Request) -> web.Response:
         try:
-            plan = self._daemon.reload()
-        except ConfigError as error:
-            faults = [str(fault) for fault in error.faults]
-            return web.json_response({"faults": faults}, status=422)
+            plan = await self._daemon.reload()
+        except ConfigurationRefused as error:
+            return web.json_response({"faults": list(error.faults)}, status=422)
+        except AdapterError as error:
+            return web.json_response({"error": str(error)}, status=500)
         return web.json_response({"plan": list(plan)})

@@ -20,13 +20,10 @@ import structlog
 
 from vipd import __version__
 from vipd.adapters.clock import boottime_ns
-from vipd.adapters.hostfacts import read_host
 from vipd.adapters.systemd import ServiceManager
-from vipd.config.diff import plan
-from vipd.config.load import HostFacts, Loaded, load
-from vipd.errors import AdapterError, ConfigError
+from vipd.errors import AdapterError
 from vipd.ipc import (
-    EngineState,
+    Compiled,
     Hello,
     Message,
     Noted,
@@ -35,12 +32,12 @@ from vipd.ipc import (
     StateApplied,
     StopWanted,
 )
-from vipd.model import SECOND_NS, Note, Reason, Snapshot
+from vipd.model import SECOND_NS, NodeConfig, Note, Reason, Snapshot
 from vipd.supervisor import leftovers, log
-from vipd.supervisor.compile import engine_state
 from vipd.supervisor.control import SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
 from vipd.supervisor.history import History
+from vipd.supervisor.loader import ConfigurationRefused, load_again
 from vipd.supervisor.status import node_status
 
 STOP_TIMEOUT_S = 4.0
@@ -52,26 +49,30 @@ EXIT_OK, EXIT_FAILED = 0, 1
 
 
 class Supervisor:
-    def __init__(self, path: Path, loaded: Loaded, name: socket.socket) -> None:
+    def __init__(self, path: Path, compiled: Compiled, name: socket.socket) -> None:
         self._path = path
-        self._loaded = loaded
-        self._generation = 1
-        self._state = engine_state(loaded, self._generation)
+        self._compiled = compiled
+        self._runtime_dir = Path(compiled.runtime_dir)
+        self._reloading = asyncio.Lock()
         self._log = structlog.get_logger()
         self._history = History()
         self._manager = ServiceManager()
         self._guard = EngineGuard(self._hear, self._engine_died, (name.fileno(),))
-        self._control = ControlServer(self, loaded.runtime_dir / SOCKET_NAME)
+        self._control = ControlServer(self, self._runtime_dir / SOCKET_NAME)
         self._stopping = asyncio.Event()
         self._engine_gone = asyncio.Event()
         self._started = boottime_ns()
         self._obtained: dict[str, str] = {}
         self._restarts = 0
-        self._ready = False
         self._snapshot: Snapshot | None = None
         self._waiting: dict[int, asyncio.Future[Snapshot]] = {}
         self._requests = 0
         self._exit = EXIT_OK
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._compiled.state.config
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -82,8 +83,8 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         self._remove_leftovers("an earlier run")
-        leftovers.remember(self._loaded.runtime_dir, [self._loaded.node_config])
-        self._guard.start(self._state, self._loaded.engine_timeout_ns)
+        leftovers.remember(self._runtime_dir, [self._config])
+        self._guard.start(self._compiled.state, self._compiled.engine_timeout_ns)
         await self._control.start()
         watchdog = loop.create_task(self._feed_watchdog())
         await self._stopping.wait()
@@ -138,9 +139,8 @@ class Supervisor:
         log.render(note)
 
     def _say_ready(self) -> None:
-        count = len(self._loaded.node_config.instances)
-        self._manager.ready(f"{count} instances, configuration {self._generation}")
-        self._ready = True
+        config = self._config
+        self._manager.ready(f"{len(config.instances)} instances, generation {config.generation}")
 
     def _engine_died(self, death: Death) -> None:
         self._engine_gone.set()
@@ -158,12 +158,12 @@ class Supervisor:
             return
         self._engine_gone.clear()
         try:
-            self._guard.start(self._state, self._loaded.engine_timeout_ns)
+            self._guard.start(self._compiled.state, self._compiled.engine_timeout_ns)
         except AdapterError as error:
             self._fail("engine-not-started", error)
 
     def _remove_leftovers(self, whose: str) -> None:
-        listed = leftovers.remembered(self._loaded.runtime_dir)
+        listed = leftovers.remembered(self._runtime_dir)
         try:
             removed = leftovers.remove(listed)
         except AdapterError as error:
@@ -181,43 +181,49 @@ class Supervisor:
     # --- reload -------------------------------------------------------------------------------
 
     def _reload_by_signal(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload_and_log())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload_and_log(self) -> None:
         try:
-            self.reload()
-        except ConfigError as error:
+            await self.reload()
+        except ConfigurationRefused as error:
             for fault in error.faults:
-                self._log.error("configuration-refused", fault=str(fault))
+                self._log.error("configuration-refused", fault=fault)
+        except AdapterError as error:
+            self._log.error("configuration-not-read", error=str(error))
 
-    def reload(self) -> tuple[str, ...]:
-        """Take the file over; raises ConfigError, and then nothing has changed."""
-        self._manager.reloading()
-        try:
-            loaded = load(self._path, facts=host_facts(), node=None)
-            old, self._loaded = self._loaded, self._keep_fixed(loaded)
-        finally:
-            self._say_ready()
-        self._generation += 1
-        self._state = engine_state(self._loaded, self._generation)
-        configs = [old.node_config, self._loaded.node_config]
-        leftovers.remember(self._loaded.runtime_dir, configs)
-        self._guard.send(self._state)
-        log.configure(self._loaded.log.level, self._loaded.log.format)
-        changes = plan(old.node_config, self._loaded.node_config)
-        self._log.info("reloaded", generation=self._generation, changes=list(changes))
-        return changes
+    async def reload(self) -> tuple[str, ...]:
+        """Take the file over; raises ConfigurationRefused, and then nothing has changed."""
+        async with self._reloading:
+            self._manager.reloading()
+            try:
+                generation = self._config.generation + 1
+                compiled = await load_again(self._path, generation, self._config)
+                self._take_over(compiled)
+            finally:
+                self._say_ready()
+        return compiled.changes
 
-    def _keep_fixed(self, loaded: Loaded) -> Loaded:
-        """``runtime_dir`` holds the control socket and cannot move under a running daemon."""
-        if loaded.runtime_dir != self._loaded.runtime_dir:
-            self._log.warning(
-                "restart-needed", key="runtime_dir", kept=str(self._loaded.runtime_dir)
-            )
-        return loaded
+    def _take_over(self, compiled: Compiled) -> None:
+        if compiled.runtime_dir != str(self._runtime_dir):
+            # It holds the control socket and cannot move under a running daemon.
+            self._log.warning("restart-needed", key="runtime_dir", kept=str(self._runtime_dir))
+        leftovers.remember(self._runtime_dir, [self._config, compiled.state.config])
+        self._compiled = compiled
+        self._guard.send(compiled.state)
+        log.configure(compiled.log_level, compiled.log_format)
+        for warning in compiled.warnings:
+            self._log.warning("configuration-warning", warning=warning)
+        generation = compiled.state.config.generation
+        self._log.info("reloaded", generation=generation, changes=list(compiled.changes))
 
     # --- what the control socket asks ---------------------------------------------------------
 
     async def status(self) -> dict[str, Any]:
         snapshot = await self._take_snapshot()
-        status: dict[str, Any] = {"node": self._loaded.node_config.node, "instances": {}}
+        status: dict[str, Any] = {"node": self._config.node, "instances": {}}
         if snapshot is not None:
             status = node_status(snapshot, time.time())
         return status | {
@@ -225,7 +231,7 @@ class Supervisor:
             "uptime_s": (boottime_ns() - self._started) / SECOND_NS,
             "age_ms": None if snapshot is None else (boottime_ns() - snapshot.now_ns) / 1e6,
             "engine": {"pid": self._guard.pid, "restarts": self._restarts, **self._obtained},
-            "configuration": {"file": str(self._path), "generation": self._generation},
+            "configuration": {"file": str(self._path), "generation": self._config.generation},
             "alarms": [],
             "maintenance": None,
             "notes_dropped": self._history.dropped,
@@ -249,24 +255,13 @@ class Supervisor:
         return self._snapshot
 
 
-def host_facts() -> HostFacts | None:
-    """This host's links and addresses, None where they cannot be read."""
-    try:
-        return HostFacts(*read_host())
-    except AdapterError:
-        return None
-
-
-def prepare_directories(loaded: Loaded) -> None:
+def prepare_directories(compiled: Compiled) -> None:
     """Raises AdapterError with the directory and the cure."""
-    for directory in (loaded.runtime_dir, loaded.state_dir):
+    for directory in (Path(compiled.runtime_dir), Path(compiled.state_dir)):
         try:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             message = f"the directory {directory}: {error.strerror}; create it, or name another"
             raise AdapterError(message, error.errno or 0) from error
-    if not os.access(loaded.runtime_dir, os.W_OK):
-        raise AdapterError(f"the directory {loaded.runtime_dir} is not writable")
-
-
-__all__ = ["EngineState", "Supervisor", "host_facts", "prepare_directories"]
+    if not os.access(compiled.runtime_dir, os.W_OK):
+        raise AdapterError(f"the directory {compiled.runtime_dir} is not writable")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from vipd.adapters.lock import acquire_name, name_holders
 from vipd.adapters.process import open_pidfd, signal_pidfd
-from vipd.config.load import Loaded, load
-from vipd.errors import AdapterError, ConfigError, NameTaken
+from vipd.errors import AdapterError, NameTaken
+from vipd.ipc import Compiled
 from vipd.supervisor import log
-from vipd.supervisor.daemon import Supervisor, host_facts, prepare_directories
+from vipd.supervisor.daemon import Supervisor, prepare_directories
+from vipd.supervisor.loader import ConfigurationRefused, load_first
 
 EXIT_FAILED, EXIT_BAD_CONFIGURATION = 1, 2
 
@@ -68,27 +69,31 @@ def _end(pid: int) -> None:
         return  # it ended by itself
 
 
-async def _run(path: Path, loaded: Loaded, name: socket.socket) -> int:
-    return await Supervisor(path, loaded, name).run()
+async def _run(path: Path, compiled: Compiled, name: socket.socket) -> int:
+    return await Supervisor(path, compiled, name).run()
 
 
 def main(arguments: list[str]) -> int:
     path = Path(arguments[arguments.index("--config") + 1])
     try:
-        loaded = load(path, facts=host_facts(), node=None)
-    except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 (before there is a log)
-        return EXIT_BAD_CONFIGURATION
-    for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    log.configure(loaded.log.level, loaded.log.format)
-    try:
-        prepare_directories(loaded)
+        compiled = load_first(path)
+        for warning in compiled.warnings:
+            _complain(f"warning: {warning}")
+        log.configure(compiled.log_level, compiled.log_format)
+        prepare_directories(compiled)
         name = take_name()
-        return asyncio.run(_run(path, loaded, name))
+        return asyncio.run(_run(path, compiled, name))
+    except ConfigurationRefused as error:
+        _complain(str(error))
+        return EXIT_BAD_CONFIGURATION
     except AdapterError as error:
-        print(f"vipd: {error}", file=sys.stderr)  # noqa: T201
+        _complain(f"vipd: {error}")
         return EXIT_FAILED
+
+
+def _complain(line: str) -> None:
+    """Before there is a log, or when there will be none."""
+    sys.stderr.write(f"{line}\n")
 
 
 def entry() -> None:
