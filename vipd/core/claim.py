@@ -117,7 +117,7 @@ class Claim:
         self.announcements = announcements
         self.present: set[VipKey] = set()
         self.restored = 0
-        self._retired: dict[VipKey, Vip] = {}
+        self.retired: dict[VipKey, Vip] = {}
         self._todo: dict[VipKey, Vip] = {}
         self._unconfirmed: dict[VipKey, Vip] = {}
         self._fresh = False
@@ -149,7 +149,7 @@ class Claim:
         """The VIPs this claim answers for; an address of ours outside all claims is a stray."""
         if self.state is ClaimState.ABSENT:
             return frozenset()
-        return frozenset(vip.key for vip in self.wanted) | frozenset(self._retired)
+        return frozenset(vip.key for vip in self.wanted) | frozenset(self.retired)
 
     def _missing(self) -> list[Vip]:
         return [vip for vip in self.wanted if vip.key not in self.present]
@@ -255,7 +255,7 @@ class Claim:
     def _forget(self, vip: Vip) -> bool:
         """Note that the kernel no longer has ``vip``; True if it was to go (retired)."""
         self.present.discard(vip.key)
-        return self._retired.pop(vip.key, None) is not None
+        return self.retired.pop(vip.key, None) is not None
 
     def _gone_absent(self, signal: VipGone, _now: Instant) -> None:
         self._forget(signal.vip)
@@ -293,7 +293,7 @@ class Claim:
 
     def _resync(self, signal: PresenceResynced) -> None:
         self.present = set(signal.present)
-        self._retired = {key: vip for key, vip in self._retired.items() if key in self.present}
+        self.retired = {key: vip for key, vip in self.retired.items() if key in self.present}
 
     def _resynced_absent(self, signal: PresenceResynced, _now: Instant) -> None:
         self._resync(signal)
@@ -341,7 +341,7 @@ class Claim:
             self._finish_release(now)
 
     def _held(self) -> list[Vip]:
-        ours = {vip.key: vip for vip in self.wanted} | self._retired
+        ours = {vip.key: vip for vip in self.wanted} | self.retired
         return [vip for key, vip in ours.items() if key in self.present]
 
     def _removed(self, applied: AddressesApplied, now: Instant) -> None:
@@ -378,7 +378,7 @@ class Claim:
     def _absent(self, _now: Instant) -> None:
         self.state = ClaimState.ABSENT
         self._retry_at = None
-        self._retired.clear()
+        self.retired.clear()
         if self._goodbye:
             self._goodbye = False
             self._wishes.append(AdvertWanted(leaving=True))
@@ -397,8 +397,8 @@ class Claim:
             return
         keys = {vip.key for vip in self.wanted}
         leaving = [vip for vip in signal.retired if vip.key in self.present]
-        self._retired = {key: vip for key, vip in self._retired.items() if key not in keys}
-        self._retired |= {vip.key: vip for vip in leaving}
+        self.retired = {key: vip for key, vip in self.retired.items() if key not in keys}
+        self.retired |= {vip.key: vip for vip in leaving}
         if leaving:
             self._wishes.append(RemoveWanted(tuple(reversed(leaving))))
         self._plan_renewal(now)
@@ -409,7 +409,7 @@ class Claim:
             self._add_next()
 
     def _retire_more(self, signal: VipsChanged, _now: Instant) -> None:
-        self._retired |= {vip.key: vip for vip in signal.retired}
+        self.retired |= {vip.key: vip for vip in signal.retired}
         self.wanted = signal.wanted
 
     # --- timers: retry, renewal, announcements ------------------------------------------------
@@ -428,7 +428,7 @@ class Claim:
         if self.state is ClaimState.REMOVING:
             self._remove_all(now)
             return
-        if leaving := [vip for key, vip in self._retired.items() if key in self.present]:
+        if leaving := [vip for key, vip in self.retired.items() if key in self.present]:
             self._wishes.append(RemoveWanted(tuple(leaving)))
         if self.state is ClaimState.ADDING and not self._todo:
             if self._missing():

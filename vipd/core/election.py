@@ -261,8 +261,9 @@ class Election:
         return now < self._preempt_from
 
     def _follow(self, heard: AdvertHeard, now: Instant) -> None:
-        if self.standing.version == 3:
-            self.learned_interval_ns = heard.advert.interval_ns
+        # Version 2 learns nothing, but its own interval may be another one since a reload.
+        learns = self.standing.version == 3
+        self.learned_interval_ns = heard.advert.interval_ns if learns else self.standing.interval_ns
         self._takeover_reason = Reason.MASTER_SILENT
         self.deadline = now + self.master_down_ns
 
@@ -328,6 +329,7 @@ class Election:
         self._wishes.append(AdvertWanted())
 
     def _priority_changed(self, _signal: PriorityChanged, now: Instant) -> None:
+        self.learned_interval_ns = self.standing.interval_ns
         if self._suspended:
             return  # the advert that ends the suspension carries it
         self.deadline = now + self.standing.interval_ns

@@ -3,7 +3,8 @@
 Two questions are answered here:
 
 * *Which source do the adverts of a router have?* The configured one while the host has it; else
-  the first address of the interface that is no VIP (IPv6: link-local), and that one for as long
+  the first address of the interface that is no VIP and not ours (a VIP that an earlier run left
+  behind is about to go; IPv6: link-local), and that one for as long
   as it stays: a second, numerically lower address must not make the source flip.
 * *With which prefix is a VIP added?* IPv4 VIPs become /32 wherever another address of the host
   covers them. Otherwise VIP and host address would be primary and secondary of one subnet, and
@@ -124,6 +125,7 @@ class HostView:
             for entry in self._entries.values()
             if entry.index == link.index
             and not entry.tentative
+            and entry.tag != ADDRESS_TAG
             and family_of(entry.address) is config.family
         ]
         if config.source is not None:

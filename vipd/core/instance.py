@@ -170,6 +170,11 @@ class Instance:
         self._feed(self.election, Stopped(reason), now)
 
     @property
+    def vip_keys(self) -> set[VipKey]:
+        """The configured VIPs, and those that a reload took away while they leave."""
+        return {*self._vips, *self.claim.retired}
+
+    @property
     def is_released(self) -> bool:
         return self.claim.state is ClaimState.ABSENT
 
@@ -294,12 +299,14 @@ class Instance:
         self._feed(self.claim, event, now)
 
     def vip_seen(self, address: HostAddress, key: VipKey, now: Instant) -> None:
+        if key in self.claim.retired:
+            return
         self._feed(self.claim, VipSeen(self._vips[key]), now)
         if self.is_released:
             self._judge_foreign(address, key, now)
 
     def vip_gone(self, key: VipKey, now: Instant) -> None:
-        self._feed(self.claim, VipGone(self._vips[key]), now)
+        self._feed(self.claim, VipGone(self.claim.retired.get(key) or self._vips[key]), now)
         if self._foreign.pop(key, None) is not None or self.config.is_owner:
             self.judge_host(now)
 
@@ -355,7 +362,7 @@ class Instance:
         return faults
 
     def _present_keys(self) -> frozenset[VipKey]:
-        return frozenset(key for key in self._vips if self._host.has(key))
+        return frozenset(key for key in self.vip_keys if self._host.has(key))
 
     def _judge_foreign(self, entry: HostAddress, key: VipKey, now: Instant) -> None:
         """A VIP is on this host although we do not hold it: whose is it?

@@ -169,11 +169,9 @@ class Node:
         self._touch(instance, now)
 
     def _index(self) -> None:
-        self._by_vip = {
-            vip.key: instance
-            for instance in (*self._leaving.values(), *self.instances.values())
-            for vip in instance.config.vips
-        }
+        everybody = (*self._leaving.values(), *self.instances.values())
+        self._by_vip = {key: each for each in everybody for key in each.claim.retired}
+        self._by_vip |= {vip.key: each for each in everybody for vip in each.config.vips}
 
     def _stop(self, event: StopRequested, now: Instant) -> None:
         if self._stopping is None:
