@@ -77,6 +77,7 @@ def test_a_one_way_cut_lets_the_other_way_pass(lab: Lab, direction: Direction) -
 
 
 def test_loss_is_about_what_was_asked(lab: Lab) -> None:
+    assert _pings(lab.client, "192.0.2.11") == 1  # neighbours known: a lost ARP costs a second
     lab.loss("lb1", 30)
     answered = _pings(lab.client, "192.0.2.11", count=400)
     # there and back: 0.7 * 0.7 of 400 is 196, standard deviation 10
