@@ -68,6 +68,11 @@ class Namespace:
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def reaches(self, address: str) -> bool:
+        with self:
+            command = ["ping", "-c", "1", "-W", "0.2", address]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
     def link(self, name: str) -> Link:
         with self:
             links, _addresses = dump()
@@ -118,7 +123,11 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
             ip addr add fe80::{number}/64 dev eth0 nodad
             """
         )
-    wait_for(lambda: left.link("eth0").up and right.link("eth0").up)
+    # A reported carrier is not enough: the kernel opens the queues, and joins the groups of the
+    # IPv6 addresses, a moment later, and drops what is sent before.
+    for host, other in ((left, 2), (right, 1)):
+        for target in (f"192.0.2.{other}", f"fe80::{other}%eth0"):
+            wait_for(lambda host=host, target=target: host.reaches(target))
     yield left, right
     left.close()
     right.close()

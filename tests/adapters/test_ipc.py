@@ -21,11 +21,14 @@ from vipd.ipc import (
     Alive,
     Channel,
     ChannelClosed,
+    Compiled,
+    CompileWanted,
     EngineState,
     Hello,
     Message,
     MessageRefused,
     Noted,
+    Refused,
     SnapshotGiven,
     SnapshotWanted,
     StateApplied,
@@ -72,6 +75,9 @@ MESSAGES: list[Message] = [
     SnapshotGiven(5, EMPTY),
     Noted((NOTE, NOTE), 3),
     Stopped(),
+    CompileWanted("/etc/vipd.yaml", 8, NodeConfig("lb1", ())),
+    Compiled(state(1), "/run/vipd", "/var/lib/vipd", "info", "auto", 10**8, ("odd",), ("new",)),
+    Refused(("vipd.yaml:3: node: empty; name it",)),
 ]
 
 
@@ -122,7 +128,7 @@ def test_sizes_around_the_limit_arrive(ends: tuple[Channel, Channel]) -> None:
         assert right.receive() == message
 
 
-@pytest.mark.parametrize("message", [Alive(1), state(2000)], ids=["small", "large"])
+@pytest.mark.parametrize("message", [Alive(1), Hello("x" * 70_000, 1)], ids=["small", "large"])
 def test_a_full_queue_drops_and_says_so(ends: tuple[Channel, Channel], message: Message) -> None:
     left, right = ends
     taken = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -138,8 +139,6 @@ def test_the_header_on_the_wire(
 ) -> None:
     left, right = pair
     sender = opened.vrrp(left, family)
-    if unicast:
-        left.run("ping -c 1 -W 2 192.0.2.2; ping -6 -c 1 -W 2 fe80::2%eth0")
     capture = opened.capture(right, 0x0800 if family is Family.IPV4 else 0x86DD)
     sender.send(PAYLOAD, OWN[family], PEER[family] if unicast else GROUP[family])
 
@@ -158,6 +157,15 @@ def test_the_header_on_the_wire(
         assert (int.from_bytes(packet[:2], "big") >> 4) & 0xFF == 0xC0, "traffic class"
         assert packet[7] == 255, "hop limit"
         assert packet[40:] == PAYLOAD, "the checksum is ours, not the kernel's"
+
+
+@FAMILIES
+def test_adverts_go_first_in_the_queue(
+    pair: tuple[Namespace, Namespace], opened: Open, family: Family
+) -> None:
+    sender = opened.vrrp(pair[0], family)
+    with socket.socket(fileno=os.dup(sender.fileno())) as same:
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY) == 7
 
 
 @FAMILIES

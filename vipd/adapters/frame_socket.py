@@ -27,8 +27,6 @@ from vipd.errors import AdapterError, PermissionMissing
 from vipd.model import Address
 
 _ETH_P_ARP = 0x0806
-_SOL_PACKET = 263
-_PACKET_IGNORE_OUTGOING = 23
 _ICMP6_FILTER = 1
 _NEIGHBOR_ADVERTISEMENT = 136
 _HIGHEST_PRIORITY = 7
@@ -91,37 +89,26 @@ _recvfrom.argtypes = (
 
 def open_sender() -> socket.socket:
     """A socket that sends frames on any link and receives none (protocol 0)."""
-    sock = _open_packet_socket()
+    sock = _open_packet_socket(0)
     set_send_buffer(sock, _BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _HIGHEST_PRIORITY)
     return sock
 
 
 def open_arp_listener() -> socket.socket:
-    """A non-blocking socket that hears the ARP frames of all links, but none that we sent."""
-    sock = _open_packet_socket()
-    # Opened for no protocol and bound last: nothing arrives before the options are set.
-    sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    """A non-blocking socket that hears the ARP frames of all links.
+
+    It never hears what this host sends: that is shown only to sockets for *all* protocols.
+    """
+    sock = _open_packet_socket(_ETH_P_ARP)
     set_receive_buffer(sock, _BUFFER)
-    try:
-        _bind_to_all_links(sock, _ETH_P_ARP)
-    except AdapterError:
-        sock.close()
-        raise
     return sock
 
 
-def _bind_to_all_links(sock: socket.socket, ethertype: int) -> None:
-    """Link index 0 is all links; Python's ``bind`` would insist on the name of one."""
-    address = _LinkAddress(family=socket.AF_PACKET, protocol=socket.htons(ethertype))
-    if _libc.bind(sock.fileno(), ctypes.byref(address), ctypes.sizeof(address)) < 0:
-        number = ctypes.get_errno()
-        raise AdapterError(f"binding a packet socket: {os.strerror(number)}", number)
-
-
-def _open_packet_socket() -> socket.socket:
+def _open_packet_socket(ethertype: int) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
     try:
-        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        return socket.socket(socket.AF_PACKET, kind, socket.htons(ethertype))
     except PermissionError as error:
         message = f"a packet socket: {error.strerror}; run as root, or with CAP_NET_RAW"
         raise PermissionMissing(message, error.errno or 0) from error

@@ -211,10 +211,10 @@ def _dump_once(sock: socket.socket, kind: int, sequence: int) -> tuple[list[Kern
 class RequestSocket:
     """Carries out batches of requests and says which of them failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer_size: int = _REQUEST_BUFFER) -> None:
         self._socket = _open("a netlink socket for requests")
-        set_send_buffer(self._socket, _REQUEST_BUFFER)
-        set_receive_buffer(self._socket, _REQUEST_BUFFER)
+        set_send_buffer(self._socket, buffer_size)
+        set_receive_buffer(self._socket, buffer_size)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         send_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
