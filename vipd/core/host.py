@@ -3,9 +3,9 @@
 Two questions are answered here:
 
 * *Which source do the adverts of a router have?* The configured one while the host has it; else
-  the first address of the interface that is no VIP and not ours (a VIP that an earlier run left
-  behind is about to go; IPv6: link-local), and that one for as long
-  as it stays: a second, numerically lower address must not make the source flip.
+  the first address of the interface that is no VIP (IPv6: link-local), and that one for as long
+  as it stays: a second, numerically lower address must not make the source flip. What carries
+  our tag is never a source: a VIP that an earlier run left behind is about to go.
 * *With which prefix is a VIP added?* IPv4 VIPs become /32 wherever another address of the host
   covers them. Otherwise VIP and host address would be primary and secondary of one subnet, and
   the end of one could take the other, and the default route, along.
