@@ -293,6 +293,13 @@ class Rig:
     def holds(self, *vips: Vip) -> bool:
         return all(self.kernel.has(each.address) for each in vips)
 
+    @property
+    def log_actions(self) -> list[Action]:
+        return [action for _, action in self.log]
+
+    def times_of(self, kind: NoteKind) -> list[tuple[Instant, Note]]:
+        return [(at, note) for at, note in self.times(Note) if note.kind is kind]
+
     def times(self, kind: type[A]) -> list[tuple[Instant, A]]:
         return [(at, action) for at, action in self.log if isinstance(action, kind)]
 

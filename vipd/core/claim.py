@@ -16,7 +16,8 @@ Rules that may never break
 --------------------------
 1. An address is held when the kernel says so and gone when the kernel says so, whatever was
    asked for (``VipSeen``, ``VipGone``, ``PresenceResynced``).
-2. ``Released`` is said only in ABSENT: no VIP of ours is on the host.
+2. ``Released`` is said only in ABSENT: no VIP of ours is on the host, nor on its way there. What
+   was ordered but not yet seen counts as held until a removal of it was answered.
 3. Held addresses are renewed until the release begins, never after: when everything else fails
    the kernel ends them at the end of their lifetime.
 4. The address owner's VIPs (priority 255) are the host's own: never added, renewed or removed.
@@ -111,14 +112,16 @@ class Claim:
         announcements: AnnouncementPlan,
     ) -> None:
         self.state = ClaimState.ABSENT
-        self.wanted = vips
         self.owner = owner
         self.lifetime_s = lifetime_s
         self.announcements = announcements
         self.present: set[VipKey] = set()
         self.restored = 0
         self.retired: dict[VipKey, Vip] = {}
+        self._want(vips)
         self._todo: dict[VipKey, Vip] = {}
+        self._unseen: dict[VipKey, Vip] = {}
+        self._adds_out = 0
         self._unconfirmed: dict[VipKey, Vip] = {}
         self._fresh = False
         self._goodbye = False
@@ -132,6 +135,8 @@ class Claim:
 
     def handle(self, signal: object, now: Instant) -> list[Wish]:
         """Apply one input; returns the wishes that follow from it, in order."""
+        if isinstance(signal, AddressesApplied):
+            self._answered(signal)
         row = TABLE[self.state, type(signal)]
         if not isinstance(row, Ignored):
             row(self, signal, now)
@@ -144,12 +149,31 @@ class Claim:
         instants = (self._retry_at, self._renew_at, self.announcements.deadline)
         return min((at for at in instants if at is not None), default=None)
 
-    @property
-    def covers(self) -> frozenset[VipKey]:
-        """The VIPs this claim answers for; an address of ours outside all claims is a stray."""
-        if self.state is ClaimState.ABSENT:
-            return frozenset()
-        return frozenset(vip.key for vip in self.wanted) | frozenset(self.retired)
+    def covers(self, key: VipKey) -> bool:
+        """True if this claim answers for ``key``; an address of ours outside all is a stray."""
+        return self.state is not ClaimState.ABSENT and self._is_ours(key)
+
+    def _want(self, vips: tuple[Vip, ...]) -> None:
+        self.wanted = vips
+        self._wanted_keys = frozenset(vip.key for vip in vips)
+
+    def _is_ours(self, key: VipKey) -> bool:
+        return key in self._wanted_keys or key in self.retired
+
+    def _answered(self, applied: AddressesApplied) -> None:
+        """Keep the books of orders: what an answered removal covered is no longer on its way."""
+        vips = applied.action.vips
+        if isinstance(applied.action, AddAddresses):
+            self._adds_out = max(0, self._adds_out - 1)
+            for position, _errno in applied.failures:
+                self._unseen.pop(vips[position].key, None)
+        elif isinstance(applied.action, RemoveAddresses):
+            refused = {position for position, errno in applied.failures if errno not in NOT_THERE}
+            for position, vip in enumerate(vips):
+                if position not in refused:
+                    self._unseen.pop(vip.key, None)
+                    if vip.key not in self.present:
+                        self.retired.pop(vip.key, None)
 
     def _missing(self) -> list[Vip]:
         return [vip for vip in self.wanted if vip.key not in self.present]
@@ -159,7 +183,9 @@ class Claim:
     def _claim(self, _signal: ClaimWanted, now: Instant) -> None:
         self._goodbye = False
         self._verified = 0
-        self._retry_at = None
+        # What a reload retired during the release is still to go.
+        self._retry_at = now if self.retired else None
+        self._gate_is_shut = True
         self._wishes.append(AdvertWanted())
         if self.owner:
             self._claim_own(now)
@@ -191,6 +217,8 @@ class Claim:
         chunk = _chunks(ahead)[0]
         for vip in chunk:
             del self._todo[vip.key]
+        self._adds_out += 1
+        self._unseen |= {vip.key: vip for vip in chunk}
         self._wishes.append(AddWanted(chunk))
 
     def _added(self, applied: AddressesApplied, now: Instant) -> None:
@@ -207,8 +235,11 @@ class Claim:
         if held:
             self._wishes.append(FramesWanted(held))
         # The kernel's word on an IPv6 address comes a moment after the answer to the order.
-        late = (vip for vip in applied.action.vips if vip.key not in self.present)
+        late = [vip for vip in applied.action.vips if vip.key not in self.present]
         self._unconfirmed |= {vip.key: vip for vip in late}
+        if any(vip.key in self._todo for vip in late) and self._vanishes_too_often(now):
+            self._give_up_vanishing(late)
+            return
         if self._todo:
             self._add_next()
         elif self._missing():
@@ -217,7 +248,7 @@ class Claim:
             self._all_present(now, announced=True)
 
     def _seen_adding(self, signal: VipSeen, now: Instant) -> None:
-        self.present.add(signal.vip.key)
+        self._seen(signal, now)
         if self._unconfirmed.pop(signal.vip.key, None) is None:
             return
         self._wishes.append(FramesWanted((signal.vip,)))
@@ -227,7 +258,7 @@ class Claim:
     def _all_present(self, now: Instant, *, announced: bool = False) -> None:
         self.state = ClaimState.PRESENT
         self._verified = 0
-        self._retry_at = None
+        self._retry_at = self._retry_at if self.retired else None
         self._unconfirmed.clear()
         self.announcements.begin(now, first_sent=announced)
         if self._fresh:
@@ -238,7 +269,7 @@ class Claim:
         """The kernel took the order, but never said that it is done: ask it, and try again."""
         self._verified += 1
         if self._verified > VERIFY_LIMIT:
-            self._give_up(Reason.ADDRESS_VANISHES, ", ".join(map(str, self._missing()[:3])))
+            self._give_up_vanishing(self._missing())
             return
         self._wishes.append(ResyncWanted())
         self._todo = {vip.key: vip for vip in self._missing()}
@@ -247,10 +278,25 @@ class Claim:
     def _give_up(self, reason: Reason, detail: str) -> None:
         self._wishes.append(ClaimGivenUp(reason, detail))
 
+    def _give_up_vanishing(self, missing: list[Vip]) -> None:
+        self._give_up(Reason.ADDRESS_VANISHES, ", ".join(map(str, missing[:3])))
+
+    def _vanishes_too_often(self, now: Instant) -> bool:
+        """Count one incident, however many VIPs it took away."""
+        self._vanished_at.append(now)
+        while now - self._vanished_at[0] > VANISH_WINDOW_NS:
+            self._vanished_at.popleft()
+        if len(self._vanished_at) <= VANISH_LIMIT:
+            return False
+        self._vanished_at.clear()
+        return True
+
     # --- what the kernel says -----------------------------------------------------------------
 
     def _seen(self, signal: VipSeen, _now: Instant) -> None:
-        self.present.add(signal.vip.key)
+        self._unseen.pop(signal.vip.key, None)
+        if self._is_ours(signal.vip.key):
+            self.present.add(signal.vip.key)
 
     def _forget(self, vip: Vip) -> bool:
         """Note that the kernel no longer has ``vip``; True if it was to go (retired)."""
@@ -260,9 +306,16 @@ class Claim:
     def _gone_absent(self, signal: VipGone, _now: Instant) -> None:
         self._forget(signal.vip)
 
-    def _gone_adding(self, signal: VipGone, _now: Instant) -> None:
-        if not self._forget(signal.vip) and not self.owner:
-            self._todo[signal.vip.key] = signal.vip
+    def _gone_adding(self, signal: VipGone, now: Instant) -> None:
+        if self._forget(signal.vip) or self._gate_is_shut:
+            return  # once the gate is open everything is added anyway
+        self._todo[signal.vip.key] = signal.vip
+        if self._adds_out:
+            return  # the answer to the order under way goes on with it
+        if self._vanishes_too_often(now):
+            self._give_up_vanishing([signal.vip])
+        else:
+            self._add_next()
 
     def _gone_present(self, signal: VipGone, now: Instant) -> None:
         if not self._forget(signal.vip):
@@ -278,12 +331,8 @@ class Claim:
         if self.owner:
             self._give_up(Reason.OWNED_ADDRESS_MISSING, names)
             return
-        self._vanished_at.append(now)
-        while now - self._vanished_at[0] > VANISH_WINDOW_NS:
-            self._vanished_at.popleft()
-        if len(self._vanished_at) > VANISH_LIMIT:
-            self._vanished_at.clear()
-            self._give_up(Reason.ADDRESS_VANISHES, names)
+        if self._vanishes_too_often(now):
+            self._give_up_vanishing(missing)
             return
         self.restored += len(missing)
         self._wishes.append(Note(NoteKind.ADDRESS_RESTORED, "", {"vips": names}))
@@ -292,8 +341,14 @@ class Claim:
         self._add_next()
 
     def _resync(self, signal: PresenceResynced) -> None:
-        self.present = set(signal.present)
-        self.retired = {key: vip for key, vip in self.retired.items() if key in self.present}
+        self.present = {key for key in signal.present if self._is_ours(key)}
+        if not self._adds_out:
+            self._unseen.clear()  # every order was answered before the dump: it is the truth
+        self.retired = {
+            key: vip
+            for key, vip in self.retired.items()
+            if key in self.present or key in self._unseen
+        }
 
     def _resynced_absent(self, signal: PresenceResynced, _now: Instant) -> None:
         self._resync(signal)
@@ -342,13 +397,14 @@ class Claim:
 
     def _held(self) -> list[Vip]:
         ours = {vip.key: vip for vip in self.wanted} | self.retired
-        return [vip for key, vip in ours.items() if key in self.present]
+        return [vip for key, vip in ours.items() if key in self.present or key in self._unseen]
 
     def _removed(self, applied: AddressesApplied, now: Instant) -> None:
         if isinstance(applied.action, RemoveAddresses):
             self._note_refusals(applied, now)
             self._finish_release(now)
-            if self.state is ClaimState.REMOVING and self._retry_at is None:
+            unfinished = self.state is ClaimState.REMOVING and self._gate_is_shut
+            if unfinished and self._retry_at is None:
                 # Done, says the kernel, yet an address is left: a second one, or a lost message.
                 self._retry_at = now + RETRY_NS
                 self._wishes.append(ResyncWanted())
@@ -358,6 +414,8 @@ class Claim:
     def _note_refusals(self, applied: AddressesApplied, now: Instant) -> None:
         """Refused removals are tried again; meanwhile nothing renews the addresses."""
         refused = [(at, errno) for at, errno in applied.failures if errno not in NOT_THERE]
+        if any(vip.key in self.retired for vip in applied.action.vips):
+            self._retry_at = now + RETRY_NS  # answered, but not gone yet
         if not refused:
             return
         position, errno = refused[0]
@@ -372,7 +430,7 @@ class Claim:
         )
 
     def _finish_release(self, now: Instant) -> None:
-        if self._gate_is_shut and not self._held():
+        if self._gate_is_shut and not self.present and not self._unseen:
             self._absent(now)
 
     def _absent(self, _now: Instant) -> None:
@@ -388,29 +446,45 @@ class Claim:
     # --- reload -------------------------------------------------------------------------------
 
     def _take_vips(self, signal: VipsChanged, _now: Instant) -> None:
-        self.wanted = signal.wanted
+        self._want(signal.wanted)
+        self._drop_what_is_not_ours()
 
     def _change_vips(self, signal: VipsChanged, now: Instant) -> None:
         """Only the difference moves: what stays is not touched."""
-        old, self.wanted = {vip.key for vip in self.wanted}, signal.wanted
+        old = self._wanted_keys
+        self._want(signal.wanted)
         if self.owner:
             return
-        keys = {vip.key for vip in self.wanted}
-        leaving = [vip for vip in signal.retired if vip.key in self.present]
-        self.retired = {key: vip for key, vip in self.retired.items() if key not in keys}
-        self.retired |= {vip.key: vip for vip in leaving}
+        leaving = [
+            vip for vip in signal.retired if vip.key in self.present or vip.key in self._unseen
+        ]
+        self._retire(leaving, signal.elsewhere)
         if leaving:
             self._wishes.append(RemoveWanted(tuple(reversed(leaving))))
         self._plan_renewal(now)
         new = {vip.key: vip for vip in self.wanted if vip.key not in old}
-        self._todo = {key: vip for key, vip in self._todo.items() if key in keys} | new
+        kept = {key: vip for key, vip in self._todo.items() if key in self._wanted_keys}
+        self._todo = kept | new
         if new and self.state is ClaimState.PRESENT:
             self.state = ClaimState.ADDING
             self._add_next()
 
     def _retire_more(self, signal: VipsChanged, _now: Instant) -> None:
-        self.retired |= {vip.key: vip for vip in signal.retired}
-        self.wanted = signal.wanted
+        self._want(signal.wanted)
+        self._retire(signal.retired, signal.elsewhere)
+
+    def _retire(self, leaving: Iterable[Vip], elsewhere: frozenset[VipKey]) -> None:
+        self.retired |= {vip.key: vip for vip in leaving}
+        for key in self._wanted_keys | elsewhere:
+            self.retired.pop(key, None)
+        self._drop_what_is_not_ours()
+
+    def _drop_what_is_not_ours(self) -> None:
+        self.present = {key for key in self.present if self._is_ours(key)}
+        self._unseen = {key: vip for key, vip in self._unseen.items() if self._is_ours(key)}
+        self._unconfirmed = {
+            key: vip for key, vip in self._unconfirmed.items() if key in self._wanted_keys
+        }
 
     # --- timers: retry, renewal, announcements ------------------------------------------------
 
@@ -430,7 +504,8 @@ class Claim:
             return
         if leaving := [vip for key, vip in self.retired.items() if key in self.present]:
             self._wishes.append(RemoveWanted(tuple(leaving)))
-        if self.state is ClaimState.ADDING and not self._todo:
+        waits = self._todo or self._adds_out or self._gate_is_shut
+        if self.state is ClaimState.ADDING and not waits:
             if self._missing():
                 self._verify()
             else:

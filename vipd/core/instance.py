@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from vipd.core import invariants
@@ -44,6 +45,7 @@ from vipd.core.events import (
     RivalAnnounced,
     StallDrained,
 )
+from vipd.core.foreign import ForeignWatch
 from vipd.core.host import HostView
 from vipd.core.lease import Unguarded
 from vipd.core.limiter import NoteLimiter
@@ -78,14 +80,12 @@ from vipd.core.signals import (
 )
 from vipd.errors import InvariantViolated
 from vipd.model import (
-    ADDRESS_TAG,
     LEAVING_PRIORITY,
     SECOND_NS,
     Address,
     Advert,
     ClaimState,
     Duration,
-    HostAddress,
     InstanceConfig,
     Instant,
     Link,
@@ -103,9 +103,11 @@ SEND_FAILURE_LIMIT = 3
 
 BACKOFF_FIRST_NS = SECOND_NS
 BACKOFF_LAST_NS = 60 * SECOND_NS
-FOREIGN_RETURN_NS = 60 * SECOND_NS
 RIVAL_GAP_NS = 10 * SECOND_NS
 """RFC 5227 §2.4 DEFEND_INTERVAL."""
+
+_FROM_THE_WIRE = (NoteKind.DUPLICATE_ADDRESS,)
+"""Notes of the machines that any peer can cause as often as it likes."""
 
 _TO_ELECTION = (LeaseGranted, LeaseLost)
 _TO_CLAIM = (ClaimWanted, ReleaseWanted, AnnounceWanted)
@@ -139,8 +141,7 @@ class Instance:
         self._vips = {vip.key: vip for vip in config.vips}
         self._faults: dict[Reason, str] = {}
         self._backoffs: dict[Reason, _Backoff] = {}
-        self._foreign: dict[VipKey, str] = {}
-        self._foreign_removed_at: dict[VipKey, Instant] = {}
+        self._foreign = ForeignWatch()
         self._send_failures = 0
         self._stopped = False
         self._limiter = NoteLimiter()
@@ -158,15 +159,15 @@ class Instance:
 
     def start(self, now: Instant) -> None:
         """The host is known: start, or stand in FAULT with the reasons."""
-        self._feed(self.claim, PresenceResynced(self._present_keys()), now)
-        self.judge_host(now)
-        if not self._faults:
+        self.resync(now)
+        if not self._faults and not self._stopped:
             self._feed(self.election, Started(Reason.STARTUP), now)
 
     def stop(self, reason: Reason, now: Instant) -> None:
         self._stopped = True
         self._faults.clear()
         self._backoffs.clear()
+        self._foreign = ForeignWatch()
         self._feed(self.election, Stopped(reason), now)
 
     @property
@@ -183,7 +184,7 @@ class Instance:
         return self._faults
 
     def deadline(self) -> Instant | None:
-        instants = [self.election.deadline, self.claim.deadline]
+        instants = [self.election.deadline, self.claim.deadline, self._foreign.deadline]
         instants.extend(self._backoffs[reason].until for reason in self._timed_faults())
         return min((at for at in instants if at is not None), default=None)
 
@@ -198,6 +199,9 @@ class Instance:
         over = [reason for reason in self._timed_faults() if now >= self._backoffs[reason].until]
         if over:
             self._change_faults({r: d for r, d in self._faults.items() if r not in over}, now)
+        if overdue := self._foreign.overdue(now):
+            self._review_foreign(overdue, now)
+            self.judge_host(now)
 
     # --- reload -------------------------------------------------------------------------------
 
@@ -217,7 +221,7 @@ class Instance:
         self.claim.lifetime_s = config.address_lifetime_s
         plan = self.claim.announcements
         plan.count, plan.refresh_ns = config.announce_count, config.announce_refresh_ns
-        if config.vips != old.vips:
+        if config.vips != old.vips or not elsewhere.isdisjoint(self.claim.retired):
             self._change_vips(old.vips, elsewhere, now)
         if config != old:
             self._feed(self.election, PriorityChanged(), now)
@@ -225,17 +229,17 @@ class Instance:
     def let_go_of(self, elsewhere: set[VipKey], now: Instant) -> None:
         """This router is about to be removed: what others have now is not its to take away."""
         kept = tuple(vip for vip in self.config.vips if vip.key not in elsewhere)
-        if kept != self.config.vips:
+        if kept != self.config.vips or not elsewhere.isdisjoint(self.claim.retired):
             self.config = replace(self.config, vips=kept)
             self._vips = {vip.key: vip for vip in kept}
-            self._feed(self.claim, VipsChanged(kept, ()), now)
+            self._feed(self.claim, VipsChanged(kept, (), frozenset(elsewhere)), now)
 
     def _change_vips(self, old: tuple[Vip, ...], elsewhere: set[VipKey], now: Instant) -> None:
         retired = tuple(
             vip for vip in old if vip.key not in self._vips and vip.key not in elsewhere
         )
-        self._foreign = {key: who for key, who in self._foreign.items() if key in self._vips}
-        self._feed(self.claim, VipsChanged(self.config.vips, retired), now)
+        self._foreign.limit_to(self._vips)
+        self._feed(self.claim, VipsChanged(self.config.vips, retired, frozenset(elsewhere)), now)
 
     # --- the wire -----------------------------------------------------------------------------
 
@@ -265,10 +269,11 @@ class Instance:
 
     def send_failed(self, failed: AdvertFailed, now: Instant) -> None:
         self.counters.add("adverts_failed")
-        self._send_failures += 1
+        if self.election.state is State.MASTER:  # a goodbye that failed costs nobody anything
+            self._send_failures += 1
         fields: dict[str, str | int] = {"errno": failed.errno, "in_a_row": self._send_failures}
         self._limited(NoteKind.SEND_FAILED, "", fields, now)
-        if self._send_failures >= SEND_FAILURE_LIMIT and self.election.state is State.MASTER:
+        if self._send_failures >= SEND_FAILURE_LIMIT:
             self._send_failures = 0
             self._raise_timed(Reason.SEND_REFUSED, f"errno {failed.errno}", now)
 
@@ -298,16 +303,27 @@ class Instance:
     def gate(self, event: GateOpened | GateShut, now: Instant) -> None:
         self._feed(self.claim, event, now)
 
-    def vip_seen(self, address: HostAddress, key: VipKey, now: Instant) -> None:
-        if key in self.claim.retired:
-            return
-        self._feed(self.claim, VipSeen(self._vips[key]), now)
-        if self.is_released:
-            self._judge_foreign(address, key, now)
+    def _vip(self, key: VipKey) -> Vip | None:
+        return self._vips.get(key) or self.claim.retired.get(key)
+
+    def vip_seen(self, key: VipKey, now: Instant) -> None:
+        vip = self._vip(key)
+        if vip is None:
+            return  # retired, gone, and put there again by somebody else
+        self._feed(self.claim, VipSeen(vip), now)
+        if self.config.is_owner:
+            self.judge_host(now)
+        elif self.is_released:
+            self._review_foreign([key], now)
+            if self._foreign.kept:
+                self.judge_host(now)
 
     def vip_gone(self, key: VipKey, now: Instant) -> None:
-        self._feed(self.claim, VipGone(self.claim.retired.get(key) or self._vips[key]), now)
-        if self._foreign.pop(key, None) is not None or self.config.is_owner:
+        vip = self._vip(key)
+        if vip is None:
+            return
+        self._feed(self.claim, VipGone(vip), now)
+        if self._foreign.gone(key) or self.config.is_owner:
             self.judge_host(now)
 
     def link_changed(self, old: Link | None, new: Link, now: Instant) -> None:
@@ -316,13 +332,12 @@ class Instance:
 
     def resync(self, now: Instant) -> None:
         """After a dump, or a change of links: look at everything anew."""
+        if self._level_faults():
+            self.judge_host(now)  # leave first: nothing is put back on a link that is gone
         present = self._present_keys()
         self._feed(self.claim, PresenceResynced(present), now)
-        self._foreign.clear()
-        if self.is_released:
-            for key in present:
-                for entry in self._host.entries(key):
-                    self._judge_foreign(entry, key, now)
+        if self.is_released and not self.config.is_owner and not self._stopped:
+            self._review_foreign(self._vips, now)
         self.judge_host(now)
 
     def judge_host(self, now: Instant) -> None:
@@ -357,33 +372,25 @@ class Instance:
             missing = [vip for vip in self.config.vips if not self._host.has(vip.key)]
             if missing:
                 faults[Reason.OWNED_ADDRESS_MISSING] = str(missing[0])
-        elif self._foreign:
-            faults[Reason.FOREIGN_ADDRESS] = ", ".join(self._foreign.values())
+        elif self._foreign.kept:
+            faults[Reason.FOREIGN_ADDRESS] = ", ".join(islice(self._foreign.kept.values(), 3))
         return faults
 
     def _present_keys(self) -> frozenset[VipKey]:
         return frozenset(key for key in self.vip_keys if self._host.has(key))
 
-    def _judge_foreign(self, entry: HostAddress, key: VipKey, now: Instant) -> None:
-        """A VIP is on this host although we do not hold it: whose is it?
-
-        Ours (tagged): left over, the node removes it. Untagged: removed once, with a warning; if
-        it comes back, or carries another daemon's tag, the router stands in FAULT and says so.
-        """
-        if entry.tag == ADDRESS_TAG or self.config.is_owner or key in self._foreign:
-            return
-        removed_at = self._foreign_removed_at.get(key)
-        came_back = removed_at is not None and now - removed_at < FOREIGN_RETURN_NS
-        if entry.tag == 0 and not came_back:
-            self._foreign_removed_at[key] = now
-            fields: dict[str, str | int] = {"vip": str(self._vips[key])}
-            self._note(Note(NoteKind.FOREIGN_ADDRESS_REMOVED, "", fields))
-            self._actions.append(RemoveStray((entry,)))
-            return
-        owner = f"address protocol {entry.tag}" if entry.tag else "it comes back when removed"
-        self._foreign[key] = f"{format_address(key[1])} on {key[0]}: {owner}"
-        self._note(Note(NoteKind.FOREIGN_ADDRESS_KEPT, "", {"vip": self._foreign[key]}))
-        self.judge_host(now)
+    def _review_foreign(self, keys: Iterable[VipKey], now: Instant) -> None:
+        """VIPs that are on this host although we do not hold them (``foreign.py``)."""
+        for key in keys:
+            known = self._foreign.kept.get(key)
+            entries = self._host.entries(key) if self.is_released else ()
+            if remove := self._foreign.review(key, entries, now):
+                fields: dict[str, str | int] = {"vip": str(self._vips[key])}
+                self._note(Note(NoteKind.FOREIGN_ADDRESS_REMOVED, "", fields))
+                self._actions.append(RemoveStray(remove))
+            words = self._foreign.kept.get(key)
+            if words is not None and words != known:
+                self._note(Note(NoteKind.FOREIGN_ADDRESS_KEPT, "", {"vip": words}))
 
     # --- faults -------------------------------------------------------------------------------
 
@@ -428,7 +435,9 @@ class Instance:
         invariants.check(self.config.name, self.election, self.lease.state, self.claim)
 
     def _fulfil(self, wish: Wish, now: Instant) -> None:
-        if isinstance(wish, Note):
+        if isinstance(wish, Note) and wish.kind in _FROM_THE_WIRE:
+            self._limited(wish.kind, "", dict(wish.fields), now)
+        elif isinstance(wish, Note):
             self._note(wish)
         elif isinstance(wish, _TO_ELECTION):
             self._pending.append((self.election, wish))

@@ -87,6 +87,7 @@ class Node:
     def handle(self, event: Event, now: Instant) -> tuple[Action, ...]:
         """Apply one event. Never raises for anything a peer, the kernel or a user did."""
         HANDLERS[type(event)](self, event, now)
+        self._finish()
         actions = tuple(self._actions)
         self._actions.clear()
         return actions
@@ -135,13 +136,14 @@ class Node:
     ) -> None:
         """Routers that are gone, or became another router, leave first."""
         self._waiting.clear()
+        for name, instance in self._leaving.items():
+            instance.let_go_of(_held_elsewhere(instance, name, holders), now)
         for name, instance in list(self.instances.items()):
             config = wanted.get(name)
             if config is not None and instance.can_become(config):
                 continue
-            elsewhere = {key for key, holder in holders.items() if holder != name}
             instance.vip_addresses |= self._vip_addresses
-            instance.let_go_of(elsewhere, now)
+            instance.let_go_of(_held_elsewhere(instance, name, holders), now)
             instance.stop(Reason.REMOVED, now)
             del self.instances[name]
             if not instance.is_released:
@@ -180,7 +182,6 @@ class Node:
             for instance in self.instances.values():
                 instance.stop(event.reason, now)
                 self._touch(instance, now)
-        self._finish()
 
     def _finish(self) -> None:
         if self._stopping is None or self._finished or self._leaving:
@@ -247,7 +248,7 @@ class Node:
     def _kernel_resynced(self, event: KernelResynced, now: Instant) -> None:
         self.host.resync(event.links, event.addresses)
         first, self._synced = not self._synced, True
-        if first:
+        if first and self._stopping is None:
             self._sweep()
             for instance in self.instances.values():
                 instance.start(now)
@@ -285,10 +286,10 @@ class Node:
             return
         instance = self._by_vip.get(key)
         if instance is not None:
-            instance.vip_seen(event.address, key, now)
+            instance.vip_seen(key, now)
             self._touch(instance, now)
-        elif event.address.tag != ADDRESS_TAG:
-            self._judge_sources(now)
+        if event.address.tag != ADDRESS_TAG:
+            self._judge_sources(event.address.address, now)
         if event.address.tag == ADDRESS_TAG and not self._is_covered(key):
             self._remove_strays([event.address])
 
@@ -301,12 +302,14 @@ class Node:
         if instance is not None:
             instance.vip_gone(key, now)
             self._touch(instance, now)
-        self._judge_sources(now)
+        self._judge_sources(event.address.address, now)
 
-    def _judge_sources(self, now: Instant) -> None:
+    def _judge_sources(self, address: Address, now: Instant) -> None:
+        """Only those whom ``address`` can concern: a thousand VIPs come and go in one go."""
         for instance in self.instances.values():
-            instance.judge_host(now)
-            self._touch(instance, now)
+            if instance.source is None or instance.source == address:
+                instance.judge_host(now)
+                self._touch(instance, now)
 
     def _addresses_applied(self, event: AddressesApplied, now: Instant) -> None:
         instance = self._named(event.action.instance)
@@ -335,10 +338,10 @@ class Node:
 
     def _is_covered(self, key: VipKey) -> bool:
         instance = self._by_vip.get(key)
-        if instance is not None and not instance.is_released:
+        if instance is not None and instance.claim.covers(key):
             return True
         everybody = (*self.instances.values(), *self._leaving.values())
-        return any(key in instance.claim.covers for instance in everybody)
+        return any(instance.claim.covers(key) for instance in everybody)
 
     def _sweep(self) -> None:
         strays = []
@@ -375,10 +378,14 @@ class Node:
             if successor is not None:
                 self._create(successor, now)
             self._index()
-        self._finish()
 
     def _note(self, kind: NoteKind, fields: dict[str, Any]) -> None:
         self._actions.append(Note(kind, "", fields))
+
+
+def _held_elsewhere(instance: Instance, name: str, holders: dict[VipKey, str]) -> set[VipKey]:
+    """Those VIPs of the router ``name`` that another router has by the new configuration."""
+    return {key for key in instance.vip_keys if holders.get(key, name) != name}
 
 
 def _interfaces(config: InstanceConfig) -> set[str]:

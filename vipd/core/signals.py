@@ -108,10 +108,14 @@ class PresenceResynced:
 
 @dataclass(frozen=True, slots=True)
 class VipsChanged:
-    """A reload: ``wanted`` replaces the list; ``retired`` are to be taken away."""
+    """A reload: ``wanted`` replaces the list; ``retired`` are to be taken away.
+
+    ``elsewhere`` are the VIPs that other instances have now: not ours to take away any more.
+    """
 
     wanted: tuple[Vip, ...]
     retired: tuple[Vip, ...]
+    elsewhere: frozenset[VipKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
