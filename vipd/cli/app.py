@@ -20,6 +20,10 @@ COMMANDS = {
     "release": "vipd.cli.daemon",
     "check": "vipd.cli.configuration",
     "schema": "vipd.cli.configuration",
+    "status": "vipd.cli.status",
+    "explain": "vipd.cli.explain",
+    "reload": "vipd.cli.reload",
+    "watch": "vipd.cli.watch",
 }
 """command -> module, in the order of ``vipd --help``."""
 
