@@ -6,7 +6,12 @@ import pytest
 
 from tests.interop.campaign import Outcome
 
-pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.interop,
+    pytest.mark.real_root,
+    pytest.mark.timeout(300),
+]
 ROLES = [("vipd", "frr"), ("frr", "vipd")]
 
 
