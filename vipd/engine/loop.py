@@ -22,6 +22,7 @@ from vipd.core.events import (
     Configured,
     DeadlinePassed,
     Event,
+    KernelResynced,
     LinkGone,
     LinkSeen,
     LoopStalled,
@@ -151,12 +152,15 @@ class Engine:
         enough = boottime_ns() + RESULTS_BUDGET_NS
         while self._queue and boottime_ns() < enough:
             event = self._queue.popleft()
-            self._sockets_stale |= isinstance(event, LinkSeen | LinkGone)
+            self._sockets_stale |= isinstance(event, LinkSeen | LinkGone | KernelResynced)
             self._feed(event, boottime_ns())
             self._serve_deadlines()
 
     def _feed(self, event: Event, now: Instant) -> None:
-        for action in self._node.handle(event, now):
+        actions = self._node.handle(event, now)
+        if self._sockets_stale:
+            self._sockets.open_for(self._node.routers(), self._node.host.links.values())
+        for action in actions:
             self._queue.extend(self._dispatcher.carry_out(action))
 
     # --- what can be read ---------------------------------------------------------------------
@@ -237,10 +241,10 @@ class Engine:
         self._dispatcher.promote_secondaries = state.promote_secondaries
         self._translator.configure(state.config)
         self._translator.set_forwarding(_forwards())
+        self._sockets_stale = True
         self._feed(Configured(state.config), boottime_ns())
         if first:
             self._queue.extend(self._dispatcher.carry_out(ResyncKernel()))
-        self._sockets_stale = True
         self._serve_results()
         self._follow_links()
         self._alive_at = boottime_ns()

@@ -2,11 +2,15 @@
 
 The set follows the routers and the links: a link that was deleted and comes back under the same
 name has another index and gets a new socket, which joins the group anew (ENC-14).
+
+Opening and closing are two steps, because the actions of an event stand between them: a router
+that speaks at once (an address owner) needs its socket before they are carried out, and one that
+leaves says goodbye through it while they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from selectors import EVENT_READ, BaseSelector
 
 from vipd.adapters.vrrp_socket import VrrpSocket
@@ -31,19 +35,21 @@ class VrrpSockets:
     def all(self) -> list[VrrpSocket]:
         return list(self._open.values())
 
-    def follow(self, routers: Iterable[InstanceConfig], links: Iterable[Link]) -> None:
-        """Make the open sockets those that ``routers`` need on ``links``.
+    def open_for(self, routers: Iterable[InstanceConfig], links: Iterable[Link]) -> None:
+        """Open what ``routers`` need on ``links`` and is not open yet; close nothing.
 
         A link whose socket cannot be opened (it vanished this instant) is left out; its next
         change brings us here again.
         """
         by_name = {link.name: link for link in links}
-        wanted: dict[SocketKey, bool] = {}
-        for router in routers:
-            link = by_name.get(router.interface)
-            if link is not None:
-                key = (link.index, router.family)
-                wanted[key] = wanted.get(key, False) or not router.unicast_peers
+        for key, multicast in _wanted(routers, by_name).items():
+            if key not in self._open:
+                self._try_open(by_name, key, multicast)
+
+    def follow(self, routers: Iterable[InstanceConfig], links: Iterable[Link]) -> None:
+        """Make the open sockets exactly those that ``routers`` need on ``links``."""
+        by_name = {link.name: link for link in links}
+        wanted = _wanted(routers, by_name)
         for key in [key for key in self._open if self._multicast[key] != wanted.get(key)]:
             self.close(key)
         for key, multicast in wanted.items():
@@ -65,3 +71,16 @@ class VrrpSockets:
         del self._multicast[key]
         self._selector.unregister(sock)
         sock.close()
+
+
+def _wanted(
+    routers: Iterable[InstanceConfig], by_name: Mapping[str, Link]
+) -> dict[SocketKey, bool]:
+    """The sockets that ``routers`` need; True: with membership in the multicast group."""
+    wanted: dict[SocketKey, bool] = {}
+    for router in routers:
+        link = by_name.get(router.interface)
+        if link is not None:
+            key = (link.index, router.family)
+            wanted[key] = wanted.get(key, False) or not router.unicast_peers
+    return wanted

@@ -1,8 +1,8 @@
 """The daemon's life: start, reload, the engine's deaths, stop.
 
-Order at start: configuration, the node's name (one vipd per network namespace), what an earlier
-run left behind, the engine, the control socket. At stop: the engine releases and ends, then we.
-Until the engine is dead nobody else touches the host's addresses.
+Order at start: the node's name (one vipd per network namespace), what an earlier run left
+behind, configuration, the control socket, the engine. At stop: the engine releases and ends, then
+we. Until the engine is dead nobody else touches the host's addresses.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         self._remove_leftovers("an earlier run")
         leftovers.remember(self._runtime_dir, [self._config])
-        self._guard.start(self._compiled.state, self._compiled.engine_timeout_ns)
+        # Before the engine: what can be refused is refused before anything is claimed.
         await self._control.start()
+        self._guard.start(self._compiled.state, self._compiled.engine_timeout_ns)
         watchdog = loop.create_task(self._feed_watchdog())
         await self._stopping.wait()
         self._manager.stopping()
@@ -169,8 +170,7 @@ class Supervisor:
         except AdapterError as error:
             self._fail("addresses-not-removed", error)
             return
-        if removed:
-            self._log.warning("addresses-removed", left_by=whose, addresses=list(removed))
+        leftovers.tell(removed, whose)
 
     def _fail(self, what: str, error: AdapterError) -> None:
         """We cannot do our duty: end, so that the service manager starts us anew."""

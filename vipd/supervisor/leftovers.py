@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
+
 from vipd.adapters import netlink
 from vipd.adapters.netlink_codec import removal_of
 from vipd.errors import AdapterError
@@ -34,7 +36,10 @@ def kernel_has_tags(release: str | None = None) -> bool:
 
 
 def remember(runtime_dir: Path, configs: Iterable[NodeConfig]) -> None:
-    """Write the VIPs of ``configs`` (the old and the new one) to the list, atomically."""
+    """Write the VIPs of ``configs`` (the old and the new one) to the list, atomically.
+
+    Raises AdapterError.
+    """
     vips = {
         vip.key
         for config in configs
@@ -44,8 +49,11 @@ def remember(runtime_dir: Path, configs: Iterable[NodeConfig]) -> None:
     }
     lines = [{"interface": name, "address": format_address(address)} for name, address in vips]
     draft = runtime_dir / f"{LIST_NAME}.new"
-    draft.write_text(json.dumps(sorted(lines, key=str), indent=1), encoding="ascii")
-    draft.replace(runtime_dir / LIST_NAME)
+    try:
+        draft.write_text(json.dumps(sorted(lines, key=str), indent=1), encoding="ascii")
+        draft.replace(runtime_dir / LIST_NAME)
+    except OSError as error:
+        raise AdapterError(f"writing {draft}: {error.strerror}", error.errno or 0) from error
 
 
 def remembered(runtime_dir: Path) -> frozenset[VipKey]:
@@ -55,6 +63,19 @@ def remembered(runtime_dir: Path) -> frozenset[VipKey]:
         return frozenset((line["interface"], parse_address(line["address"])) for line in lines)
     except (OSError, ValueError, KeyError, TypeError):
         return frozenset()
+
+
+def remove_tagged() -> tuple[str, ...]:
+    """What can be known as ours without any file: nothing where the kernel keeps no tags."""
+    return remove(frozenset())
+
+
+def tell(removed: tuple[str, ...], left_by: str) -> None:
+    """Log what was removed, if anything was."""
+    if removed:
+        structlog.get_logger().warning(
+            "addresses-removed", left_by=left_by, addresses=list(removed)
+        )
 
 
 def remove(listed: frozenset[VipKey]) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 """``python -m vipd.supervisor --config FILE``: what ``vipd run`` becomes.
 
 Exit codes: 0 stopped as asked, 1 failed, 2 bad configuration.
+
+The first thing after the node's name is to remove what an earlier run left behind: reading the
+configuration takes a second, it may be refused, and nobody answers for those addresses.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from vipd.adapters.lock import acquire_name, name_holders
 from vipd.adapters.process import open_pidfd, signal_pidfd
 from vipd.errors import AdapterError, NameTaken
 from vipd.ipc import Compiled
-from vipd.supervisor import log
+from vipd.supervisor import leftovers, log
 from vipd.supervisor.daemon import Supervisor, prepare_directories
 from vipd.supervisor.loader import ConfigurationRefused, load_first
 
@@ -76,12 +79,14 @@ async def _run(path: Path, compiled: Compiled, name: socket.socket) -> int:
 def main(arguments: list[str]) -> int:
     path = Path(arguments[arguments.index("--config") + 1])
     try:
+        name = take_name()
+        removed = leftovers.remove_tagged()
         compiled = load_first(path)
         for warning in compiled.warnings:
             _complain(f"warning: {warning}")
         log.configure(compiled.log_level, compiled.log_format)
+        leftovers.tell(removed, "an earlier run")
         prepare_directories(compiled)
-        name = take_name()
         return asyncio.run(_run(path, compiled, name))
     except ConfigurationRefused as error:
         _complain(str(error))
