@@ -26,10 +26,10 @@ import io
 import os
 import pickle
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vipd import model
 from vipd.errors import AdapterError
@@ -230,6 +230,22 @@ _UNREADABLE = (
 )
 
 
+def _by_value(member: Enum) -> tuple[type[Enum], tuple[object]]:
+    return type(member), (member.value,)
+
+
+class _Writer(pickle.Pickler):
+    """Writes enum members as ``Class(value)`` under every Python.
+
+    Left to itself, 3.11.0 to 3.11.3 (Debian 12) writes ``getattr(Class, name)``, and a reader
+    that admitted ``getattr`` would admit everything.
+    """
+
+    dispatch_table: Mapping[type, Callable[[Any], tuple[type[Enum], tuple[object]]]] = {
+        kind: _by_value for kind in _ADMITTED.values() if issubclass(kind, Enum)
+    }
+
+
 class _Reader(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> type:
         try:
@@ -240,7 +256,9 @@ class _Reader(pickle.Unpickler):
 
 
 def encode(message: Message) -> bytes:
-    return pickle.dumps(message, protocol=5)
+    buffer = io.BytesIO()
+    _Writer(buffer, protocol=5).dump(message)
+    return buffer.getvalue()
 
 
 def decode(data: bytes) -> Message:

@@ -10,6 +10,7 @@ import pickle
 import socket
 import subprocess
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -97,6 +98,17 @@ def test_every_kind_of_message_arrives(ends: tuple[Channel, Channel]) -> None:
     for message in MESSAGES:
         assert right.receive() == message
     assert right.receive() is None
+
+
+def test_messages_pass_where_python_pickles_enums_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11.0 to 3.11.3, Debian 12's among them: ``getattr(Class, name)``."""
+
+    def reduce_by_name(member: Enum, _protocol: int) -> tuple[Any, ...]:
+        return getattr, (type(member), member.name)
+
+    monkeypatch.setattr(Enum, "__reduce_ex__", reduce_by_name)
+    for message in MESSAGES:
+        assert decode(ipc.encode(message)) == message
 
 
 def test_every_value_of_the_model_may_be_in_a_message() -> None:
