@@ -313,7 +313,7 @@ class Instance:
         self._feed(self.claim, VipSeen(vip), now)
         if self.config.is_owner:
             self.judge_host(now)
-        elif self.is_released:
+        elif self.is_released and not self._stopped:
             self._review_foreign([key], now)
             if self._foreign.kept:
                 self.judge_host(now)

@@ -79,6 +79,7 @@ class Node:
         self._discarded = {reason.value: 0 for reason in DiscardReason}
         self._limiter = NoteLimiter()
         self._synced = False
+        self._reading_after_stall = False
         self._stopping: Reason | None = None
         self._finished = False
 
@@ -93,7 +94,13 @@ class Node:
         return actions
 
     def deadline(self) -> Instant | None:
-        """When ``DeadlinePassed`` is wanted; None: wake me for events only."""
+        """When ``DeadlinePassed`` is wanted; None: wake me for events only.
+
+        Between ``LoopStalled`` and ``StallDrained`` no timer counts (checklist TMR-4): what waits
+        in the sockets may be the very advert whose absence the timer is about.
+        """
+        if self._reading_after_stall:
+            return None
         return min(self._deadlines.values(), default=None)
 
     def routers(self) -> tuple[InstanceConfig, ...]:
@@ -193,11 +200,14 @@ class Node:
     # --- time ---------------------------------------------------------------------------------
 
     def _deadline_passed(self, _event: DeadlinePassed, now: Instant) -> None:
+        if self._reading_after_stall:
+            return
         for instance in [who for who, due in self._deadlines.items() if due <= now]:
             instance.fire(now)
             self._touch(instance, now)
 
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
+        self._reading_after_stall = True
         suspended = 0
         for instance in self.instances.values():
             instance.stalled(event, now)
@@ -208,6 +218,7 @@ class Node:
             self._note(NoteKind.LOOP_STALLED, fields)
 
     def _stall_drained(self, event: StallDrained, now: Instant) -> None:
+        self._reading_after_stall = False
         for instance in self.instances.values():
             instance.stall_over(event, now)
             self._touch(instance, now)
