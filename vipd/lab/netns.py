@@ -220,6 +220,18 @@ class Lab:
         )
         self.switch.run(["nft", "-f", "-"], text=ruleset)
 
+    def detach(self, name: str) -> None:
+        """As ``cut`` in both directions, without nft: the port is no part of the switch."""
+        self._set_master(name, 0)
+
+    def attach(self, name: str) -> None:
+        """End ``detach``."""
+        self._set_master(name, self._bridge_index)
+
+    def _set_master(self, name: str, master: int) -> None:
+        with self.switch.namespace.inside(), IPRoute() as netlink:
+            netlink.link("set", index=netlink.link_lookup(ifname=name)[0], master=master)
+
     def link_down(self, name: str) -> None:
         """Unplug a host: it sees its carrier go."""
         self._set_port(name, "down")
