@@ -185,8 +185,14 @@ class Keepalived(Speaker):
         configuration = directory / "keepalived.conf"
         configuration.write_text(self._configuration())
         configuration.chmod(0o600)
-        pid_files = [f"-{letter}{directory}/keepalived-{letter}.pid" for letter in "prc"]
-        return ["keepalived", "-n", "-l", "-D", "-P", "-G", "-f", str(configuration), *pid_files]
+        options = ["-n", "-l", "-D", "-P", "-G", "-f", str(configuration)]
+        for letter in "prc":
+            file = directory / f"keepalived-{letter}.pid"
+            # a host that comes back from a power failure has an empty /run; a pid file that is
+            # left over makes keepalived refuse to start if some process has that pid by now
+            file.unlink(missing_ok=True)
+            options += [f"-{letter}", str(file)]
+        return ["keepalived", *options]
 
     def is_ready(self, log: str) -> bool:
         return "Entering BACKUP STATE" in log or "Entering MASTER STATE" in log
