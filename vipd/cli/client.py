@@ -23,8 +23,8 @@ from vipd.errors import AdapterError, DaemonAbsent, PermissionMissing, VipdError
 DEFAULT_RUNTIME_DIR = Path("/run/vipd")
 SOCKET_NAME = "control.sock"
 PATIENCE_S = 5.0
-RELOAD_PATIENCE_S = 60.0
-"""A reload reads the file in a process of its own, which takes a while on a loaded host."""
+RELOAD_PATIENCE_S = 70.0
+"""The daemon gives the child that reads the file a minute; then it says so itself."""
 
 _LARGEST_FILE = 16 * 1024 * 1024
 
@@ -125,6 +125,8 @@ def runtime_dir_in(text: bytes) -> Path:
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif depth == 0 and isinstance(event, yaml.SequenceStartEvent):
+            break  # no mapping: there are no keys
         elif depth == 1 and key is None:
             key = event.value if isinstance(event, yaml.ScalarEvent) else ""
         elif depth == 1 and key is not None:

@@ -48,6 +48,8 @@ class Seen:
 
 def decode(frame: bytes) -> Seen | None:
     """What the Ethernet frame says; None if it is nothing that is watched."""
+    if len(frame) < _ETHERNET_LENGTH:
+        return None
     packet = Ether(frame)
     if ARP in packet:
         return _arp(packet)

@@ -1,0 +1,153 @@
+"""``vipd status``: what it shows, as text, table and JSON, and what ``--check`` fails for."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.cli.conftest import BACKUP, FAULT, MASTER, PROGRAM, FakeDaemon, vipd
+from vipd.cli.app import app
+from vipd.cli.wording import moment, span
+from vipd.model import State
+
+
+def status(daemon: FakeDaemon, *options: str) -> str:
+    result = CliRunner().invoke(app, ["status", "--config", str(daemon.config), *options])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_one_line_for_the_node_and_one_for_each_instance(daemon: FakeDaemon) -> None:
+    node, heading, web, api = status(daemon).splitlines()
+    assert node == (
+        "lb2: vipd 1.2.3, up 1h05m, engine 77, 2 engine restarts, realtime: nice -20, "
+        "memory: locked, configuration 3 of /etc/vipd.yaml"
+    )
+    assert heading.split() == [
+        *("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIORITY", "MASTER", "VIPS", "NEXT")
+    ]
+    clock = r"\d\d:\d\d:\d\d"
+    assert re.fullmatch(
+        rf"web +BACKUP +4m12s +{clock} +higher-priority-heard +100 +192\.0\.2\.11 \(150\) +"
+        r"0/2 here +takes over in 3\.2s unless a master is heard",
+        web,
+    )
+    assert re.fullmatch(
+        rf"api +MASTER +4m12s +{clock} +master-silent +150 +this host +1/1 here +"
+        r"next advert in 0\.6s",
+        api,
+    )
+
+
+def test_columns_are_aligned_and_nothing_is_cut(daemon: FakeDaemon) -> None:
+    daemon.instances = [replace(BACKUP, name="n" * 120), MASTER]
+    heading, *rows = status(daemon).splitlines()[1:]
+    for word, column in (("BACKUP", rows[0]), ("MASTER", rows[1])):
+        assert column.index(word) == heading.index("STATE")
+    assert "n" * 120 in rows[0]
+
+
+def test_a_weighed_priority_shows_its_base(daemon: FakeDaemon) -> None:
+    daemon.instances = [replace(BACKUP, priority_effective=40)]
+    assert " 40 (base 100) " in status(daemon)
+
+
+def test_faults_are_told_below(daemon: FakeDaemon) -> None:
+    daemon.instances = [FAULT]
+    lines = status(daemon).splitlines()
+    assert "none heard" in lines[2]
+    assert lines[2].endswith("waits for the faults to end")
+    assert lines[3] == "FAULT: db: interface-down: eth1, vip-keeps-vanishing: 192.0.2.102/24"
+
+
+def test_old_news_is_marked_by_its_age(daemon: FakeDaemon) -> None:
+    daemon.more = {"age_ms": 12_000.0}
+    output = status(daemon)
+    assert "STALE: the engine does not answer; this is what it said 12s ago" in output
+    assert "takes over in 0.0s" in output  # its time has come long ago
+
+
+def test_before_the_engine_has_spoken(daemon: FakeDaemon) -> None:
+    daemon.more = {"age_ms": None, "instances": {}, "engine": {"pid": None, "restarts": 0}}
+    output = status(daemon)
+    assert "no engine, 0 engine restarts, realtime: not known yet" in output
+    assert "no instances" in output
+    assert "STALE: the engine has not said anything yet" in output
+
+
+def test_json_is_the_daemons_own(daemon: FakeDaemon) -> None:
+    shown = json.loads(status(daemon, "--json"))
+    assert shown["instances"]["api"]["state"] == "MASTER"
+    assert shown["counters"]["web"]["discarded"]["ttl"] == 0
+    assert list(shown["engine"]) == ["pid", "restarts", "realtime", "memory"]
+
+
+ALARM = {"name": "foreign-master", "since": 0, "subject": "web", "detail": "192.0.2.7", "cure": "x"}
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_check_says_what_is_wrong_and_exits_1(daemon: FakeDaemon, form: tuple[str, ...]) -> None:
+    daemon.instances = [MASTER, FAULT]
+    daemon.more = {"alarms": [ALARM], "age_ms": 2_500.0}
+    result = vipd("status", "--check", *form, "--config", daemon.config)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "wrong: the engine does not answer; this is what it said 2.5s ago",
+        "wrong: alarm foreign-master (web: 192.0.2.7)",
+        "wrong: db is in FAULT: interface-down: eth1, vip-keeps-vanishing: 192.0.2.102/24",
+    ]
+    assert "ALARM: foreign-master: web: 192.0.2.7: x" in result.stdout or form
+
+
+def test_check_of_a_healthy_node_is_silent(daemon: FakeDaemon) -> None:
+    result = vipd("status", "--check", "--config", daemon.config)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_without_check_trouble_is_no_failure(daemon: FakeDaemon) -> None:
+    daemon.instances = [FAULT]
+    assert vipd("status", "--config", daemon.config).returncode == 0
+
+
+def test_a_terminal_gets_a_coloured_table(daemon: FakeDaemon) -> None:
+    daemon.instances = [BACKUP, MASTER, FAULT, replace(BACKUP, name="x", state=State.INIT)]
+    ours, theirs = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "200"}
+    command = [*PROGRAM, "status", "--config", str(daemon.config)]
+    subprocess.run(command, stdout=theirs, env=environment, timeout=60, check=True)
+    os.close(theirs)
+    output = os.read(ours, 65_536).decode()
+    os.close(ours)
+    assert "\x1b[1;32mMASTER\x1b[0m" in output
+    assert "\x1b[36mBACKUP\x1b[0m" in output
+    assert "\x1b[1;31mFAULT\x1b[0m" in output
+    assert "1/1 here" in output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0.0s"),
+        (0.04, "0.0s"),
+        (9.94, "9.9s"),
+        (9.96, "10s"),
+        (59.6, "1m00s"),
+        (252, "4m12s"),
+        (3900, "1h05m"),
+        (86_400 * 12 + 3600 * 4, "12d4h"),
+    ],
+)
+def test_spans(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_a_moment_of_another_day_has_its_date() -> None:
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", moment(1e9, 1e9 + 100))
+    assert re.fullmatch(r"2001-09-0\d \d\d:\d\d:\d\d", moment(1e9, 1e9 + 100_000))
