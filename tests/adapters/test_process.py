@@ -34,6 +34,7 @@ def unprivileged(code: str) -> str:
     return in_child(f"{limit} os.setuid(65534); {code}")
 
 
+@pytest.mark.realroot
 def test_auto_is_the_highest_nice_level() -> None:
     code = "print(raise_priority('auto'), os.getpriority(os.PRIO_PROCESS, 0), sep='|')"
     assert in_child(code) == "nice -20|-20"
@@ -45,6 +46,7 @@ def test_off_changes_nothing() -> None:
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
+@pytest.mark.realroot
 def test_round_robin_or_the_reason_why_not() -> None:
     """A cgroup without real-time budget refuses it, even to root: both answers must be true."""
     obtained, policy = in_child(
@@ -61,6 +63,7 @@ def test_an_unknown_mode_is_refused() -> None:
         raise_priority("fast")
 
 
+@pytest.mark.realroot
 def test_without_privilege_the_answer_says_what_is_missing() -> None:
     assert "CAP_SYS_NICE" in unprivileged("print(raise_priority('auto'))")
     answer = unprivileged("print(raise_priority('rr'))")
@@ -69,6 +72,7 @@ def test_without_privilege_the_answer_says_what_is_missing() -> None:
     assert unprivileged("print(lock_memory())").startswith("not locked: ")
 
 
+@pytest.mark.realroot
 def test_memory_is_locked() -> None:
     code = "print(lock_memory()); print(open('/proc/self/status').read())"
     answer, status = in_child(code).split("\n", 1)

@@ -27,7 +27,6 @@ Results = Callable[[Key], dict[str, Outcome]]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "campaign(row): judges one event of this row of events")
-    config.addinivalue_line("markers", "real_root: does not work in a user namespace")
 
 
 def campaign_of(item: pytest.Item) -> Key | None:

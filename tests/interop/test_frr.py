@@ -9,7 +9,7 @@ from tests.interop.campaign import Outcome
 pytestmark = [
     pytest.mark.netns,
     pytest.mark.interop,
-    pytest.mark.real_root,
+    pytest.mark.realroot,
     pytest.mark.timeout(300),
 ]
 ROLES = [("vipd", "frr"), ("frr", "vipd")]

@@ -1,0 +1,5 @@
+"""``python -m vipd``: the same as the ``vipd`` program."""
+
+from vipd.cli import main
+
+main()
