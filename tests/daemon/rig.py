@@ -87,7 +87,9 @@ class Daemon(VipdNode):
             connection.sock.connect(str(self.control))
             connection.request(method, path)
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            body = answer.read()
+            is_json = answer.headers.get_content_type() == "application/json"
+            return answer.status, json.loads(body) if is_json else {}
         finally:
             connection.close()
 

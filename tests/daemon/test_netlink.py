@@ -1,0 +1,98 @@
+"""The kernel says more than can be heard, or refuses what is asked."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.rig import (
+    PATIENCE_S,
+    VIP,
+    Daemon,
+    Wire,
+    kill,
+    pair,
+    remove_address,
+    router,
+    sleep_ms,
+)
+from vipd.lab.hosts import Host, wait_for
+from vipd.lab.netns import Lab
+
+pytestmark = pytest.mark.netns
+
+MANY = 24_000
+"""More address events than the daemon's buffer of 8 MiB can hold."""
+
+
+def make_events(host: Host, count: int) -> None:
+    """Address events on another interface. One address: thousands would cost the kernel O(n²)."""
+    batch = Path(host.directory, "batch")
+    batch.write_text(
+        "addr replace 10.0.0.1/32 dev lo valid_lft 999 preferred_lft 999\n" * count,
+        encoding="ascii",
+    )
+    host.run(["ip", "-batch", str(batch)], timeout_s=60)
+
+
+def events_lost(pid: int) -> int:
+    """What the kernel could not deliver to the netlink sockets of a process."""
+    rows = Path(f"/proc/{pid}/net/netlink").read_text(encoding="ascii").splitlines()[1:]
+    return sum(int(row.split()[8]) for row in rows if int(row.split()[2]) == pid)
+
+
+def test_overrun_is_made_up_for() -> None:
+    """The newest events are the lost ones, among them the end of the VIP itself."""
+    with pair(extra={"engine_timeout": "30s", "address_lifetime": "60s"}) as (_lab, one, two):
+        kill(one.engine, signal.SIGSTOP)
+        two.wait_holds()
+        make_events(one.host, MANY)
+        remove_address(one.host, VIP, 32)
+        assert events_lost(one.engine) > 0
+        kill(one.engine, signal.SIGCONT)
+        one.wait_holds()
+        two.wait_free()
+        sleep_ms(500)
+        assert one.state() == "MASTER"
+        assert all(vip["present"] for vip in one.instance()["vips"])
+        assert two.state() == "BACKUP"
+
+
+def test_kernel_refuses_addresses() -> None:
+    """CAP_NET_RAW alone: adverts could be sent, addresses not added. Never a master without."""
+    with Lab(["lb1"]) as lab:
+        wire = Wire(lab)
+        daemon = Restricted(lab["lb1"], router(150, interval_ms=100))
+        daemon.start()
+        wait_for(
+            lambda: daemon.process.poll() is not None or bool(daemon.events("claim-refused")),
+            PATIENCE_S,
+            "neither an end nor a word",
+        )
+        if daemon.process.poll() is None:
+            daemon.wait_state("FAULT")
+            fault = daemon.instance()
+            assert fault["reason"] == "kernel-refused-the-vip"
+            assert "Operation not permitted" in fault["detail"] or "errno 1" in fault["detail"]
+            last = wire.adverts("lb1")[-1]
+            assert last.priority == 0
+            assert not daemon.holds_any()
+            daemon.stop()
+            assert daemon.wait() == 0
+        else:
+            assert daemon.wait() == 1
+            assert "not permitted" in daemon.log.read_text()
+        assert wire.announcements(VIP) == []
+
+
+class Restricted(Daemon):
+    """A daemon with CAP_NET_RAW only."""
+
+    def command(self) -> list[str]:
+        command = super().command()
+        assert command[0] == sys.executable
+        drop = ["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all,+net_raw", "--"]
+        return [*drop, *command]
