@@ -48,6 +48,7 @@ from vipd.core.instance import Instance
 from vipd.core.limiter import NoteLimiter
 from vipd.model import (
     ADDRESS_TAG,
+    SECOND_NS,
     Address,
     DiscardReason,
     HostAddress,
@@ -62,6 +63,9 @@ from vipd.model import (
     format_address,
 )
 
+STRAY_RETRY_NS = SECOND_NS
+"""After this long a stray that is still there is removed again."""
+
 
 class Node:
     """All virtual routers of this host."""
@@ -75,6 +79,7 @@ class Node:
         self._by_vip: dict[VipKey, Instance] = {}
         self._vip_addresses: frozenset[Address] = frozenset()
         self._deadlines: dict[Instance, Instant] = {}
+        self._sweep_at: Instant | None = None
         self._actions: list[Action] = []
         self._discarded = {reason.value: 0 for reason in DiscardReason}
         self._limiter = NoteLimiter()
@@ -101,7 +106,10 @@ class Node:
         """
         if self._reading_after_stall:
             return None
-        return min(self._deadlines.values(), default=None)
+        due = min(self._deadlines.values(), default=None)
+        if self._sweep_at is not None and (due is None or self._sweep_at < due):
+            return self._sweep_at
+        return due
 
     def routers(self) -> tuple[InstanceConfig, ...]:
         """The routers that may speak now: those configured, and those that are still leaving."""
@@ -205,6 +213,8 @@ class Node:
         for instance in [who for who, due in self._deadlines.items() if due <= now]:
             instance.fire(now)
             self._touch(instance, now)
+        if self._sweep_at is not None and now >= self._sweep_at:
+            self._sweep(now)
 
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
         self._reading_after_stall = True
@@ -260,7 +270,7 @@ class Node:
         self.host.resync(event.links, event.addresses)
         first, self._synced = not self._synced, True
         if first and self._stopping is None:
-            self._sweep()
+            self._sweep(now)
             for instance in self.instances.values():
                 instance.start(now)
                 self._touch(instance, now)
@@ -271,7 +281,7 @@ class Node:
         for instance in (*self.instances.values(), *self._leaving.copy().values()):
             instance.resync(now)
             self._touch(instance, now)
-        self._sweep()
+        self._sweep(now)
 
     def _link_seen(self, event: LinkSeen, now: Instant) -> None:
         old = self.host.links.get(event.link.index)
@@ -302,7 +312,7 @@ class Node:
         if event.address.tag != ADDRESS_TAG:
             self._judge_sources(event.address.address, now)
         if event.address.tag == ADDRESS_TAG and not self._is_covered(key):
-            self._remove_strays([event.address])
+            self._remove_strays([event.address], now)
 
     def _address_gone(self, event: AddressGone, now: Instant) -> None:
         key = self.host.key_of(event.address)
@@ -354,16 +364,19 @@ class Node:
         everybody = (*self.instances.values(), *self._leaving.values())
         return any(instance.claim.covers(key) for instance in everybody)
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: Instant) -> None:
+        self._sweep_at = None
         strays = []
         for address in self.host.addresses():
             key = self.host.key_of(address)
             if address.tag == ADDRESS_TAG and (key is None or not self._is_covered(key)):
                 strays.append(address)
-        self._remove_strays(strays)
+        self._remove_strays(strays, now)
 
-    def _remove_strays(self, strays: list[HostAddress]) -> None:
+    def _remove_strays(self, strays: list[HostAddress], now: Instant) -> None:
+        """Removals may be refused: look again until the kernel says that they are gone."""
         if strays:
+            self._sweep_at = now + STRAY_RETRY_NS
             names = ", ".join(format_address(stray.address) for stray in strays[:3])
             self._note(NoteKind.STRAY_ADDRESS_REMOVED, {"addresses": names, "count": len(strays)})
             self._actions.append(RemoveStray(tuple(reversed(strays))))
