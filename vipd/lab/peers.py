@@ -41,6 +41,7 @@ class Router:
     secret: str = ""  # v2 PASS
     source: str = ""
     unicast_peers: tuple[str, ...] = ()
+    unadvertised: tuple[str, ...] = ()  # held like the others, but in no advert
 
     @property
     def is_ipv6(self) -> bool:
@@ -48,7 +49,7 @@ class Router:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return tuple(vip.split("/")[0] for vip in self.vips)
+        return tuple(vip.split("/")[0] for vip in (*self.vips, *self.unadvertised))
 
     @property
     def group(self) -> str:
@@ -175,6 +176,8 @@ class Keepalived(Speaker):
         if router.unicast_peers:
             lines.append("unicast_peer {\n" + "\n".join(router.unicast_peers) + "\n}")
         lines.append("virtual_ipaddress {\n" + "\n".join(router.vips) + "\n}")
+        excluded = "\n".join(router.unadvertised)
+        lines.append(f"virtual_ipaddress_excluded {{\n{excluded}\n}}" if excluded else "")
         body = "\n".join(lines)
         return (
             f"global_defs {{\nvrrp_version {router.version}\n}}\nvrrp_instance web {{\n{body}\n}}\n"
@@ -233,7 +236,10 @@ class VipdNode(Speaker):
             "priority": router.priority,
             "advert_interval": f"{router.interval_ms}ms",
             "preempt": router.preempt,
-            "vips": list(router.vips),
+            "vips": [
+                *router.vips,
+                *({"address": vip, "advertise": False} for vip in router.unadvertised),
+            ],
         }
         if router.secret:
             instance["auth"] = {"type": "pass", "secret": router.secret}

@@ -1,0 +1,1 @@
+"""Measurements of vipd beside keepalived: see ``__main__``."""

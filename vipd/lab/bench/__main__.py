@@ -1,0 +1,146 @@
+"""``scripts/bench``: vipd beside keepalived, one table.
+
+Both daemons run in the same lab of network namespaces and are measured in turn by the same
+instruments: a client that asks 1000 times a second, and a capture at the switch. What is compared
+is a ratio; absolute times belong to the machine. A goal that is missed is printed as missed and
+is no failure of the benchmark: exit status 1 means that a measurement itself went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from rich.text import Text
+
+from vipd.errors import AdapterError
+from vipd.lab.bench.figures import HEADS, Figure, MeasurementFailed
+from vipd.lab.bench.latency import many_vips, takeover
+from vipd.lab.bench.outages import Progress, cut, sigkill, sigterm
+from vipd.lab.bench.pairs import machine
+from vipd.lab.bench.steady import false_failovers, footprint
+from vipd.lab.namespace import ensure_privileges
+from vipd.lab.screen import Screen
+
+Measurement = Callable[[Progress], Iterator[Figure]]
+_BUSY_LOAD = 0.5
+
+
+def measurements(quick: bool) -> dict[str, Measurement]:
+    """Name -> what measures it, in the order of the table."""
+    few, slow, many, vips, load_s, rest_s = (2, 1, 15, 2, 8, 3) if quick else (5, 5, 100, 7, 60, 15)
+    return {
+        "sigterm-1s": partial(sigterm, 1000, slow),
+        "sigterm-100ms": partial(sigterm, 100, few),
+        "cut-1s": partial(cut, 1000, slow),
+        "cut-100ms": partial(cut, 100, few),
+        "sigkill-1s": partial(sigkill, 1000, slow),
+        "sigkill-100ms": partial(sigkill, 100, few),
+        "takeover": partial(takeover, many),
+        "vips": partial(many_vips, vips),
+        "load": partial(false_failovers, load_s),
+        "footprint": partial(footprint, rest_s),
+    }
+
+
+class Bench:
+    """Runs measurements one after the other and says what it is doing."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._began = time.monotonic()
+        self.figures: list[Figure] = []
+        self.failed: list[str] = []
+
+    def run(self, name: str, measurement: Measurement) -> None:
+        began = time.monotonic()
+
+        def progress(text: str) -> None:
+            elapsed_s = time.monotonic() - self._began
+            self._screen.now(Text(f"{elapsed_s:5.0f} s  {name}  {text}", style="dim"))
+
+        progress("building the lab")
+        try:
+            found = list(measurement(progress))
+        except (MeasurementFailed, AdapterError, OSError, RuntimeError) as error:
+            self.failed.append(name)
+            self._screen.line(Text(f"{name}: measurement failed: {error}", style="bold red"))
+            return
+        self.figures += found
+        took = f"({time.monotonic() - began:.0f} s)"
+        for figure in found:
+            _, what, vipd, keepalived, *_ = figure.row()
+            self._screen.line(f"{what.strip()}: vipd {vipd}, keepalived {keepalived} {took}")
+            took = ""
+
+
+def keepalived_version() -> str:
+    """As it names itself; raises MeasurementFailed where there is none."""
+    path = shutil.which("keepalived") or shutil.which("keepalived", path="/usr/sbin:/sbin")
+    if path is None:
+        raise MeasurementFailed("keepalived is not installed (apt install keepalived)")
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    return (said.stderr or said.stdout).split("\n", 1)[0].strip()
+
+
+def _arguments(names: list[str]) -> argparse.Namespace:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("scripts/bench", description=__doc__, formatter_class=form)
+    parser.add_argument("--quick", action="store_true", help="few repetitions: 2 minutes, not 10")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to a file")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(names)}")
+    return parser.parse_args()
+
+
+def _chosen(wanted: list[str], known: dict[str, Measurement]) -> dict[str, Measurement]:
+    """By name, or by the first part of it: ``cut`` is ``cut-1s`` and ``cut-100ms``."""
+    for name in wanted:
+        if not any(key.startswith(name) for key in known):
+            sys.stderr.write(f"bench: no measurement {name!r}; there are: {', '.join(known)}\n")
+            sys.exit(2)
+    chosen = {key for key in known for name in wanted if key.startswith(name)}
+    return {key: known[key] for key in known if key in chosen or not wanted}
+
+
+def main() -> int:
+    known = measurements(quick=False)
+    options = _arguments(list(known))
+    chosen = _chosen(options.names, measurements(options.quick))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        ensure_privileges()
+        version = keepalived_version()
+    except (AdapterError, MeasurementFailed) as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    on = {**machine(), "keepalived": version, "quick": options.quick}
+    screen = Screen()
+    screen.line(f"vipd beside {version}; {on['cpus']} CPUs, kernel {on['kernel']}")
+    if float(str(on["load_before"])) > _BUSY_LOAD:
+        note = f"this machine is busy (load {on['load_before']:.1f}): times are worth little"
+        screen.line(Text(note, style="yellow"))
+    bench = Bench(screen)
+    try:
+        with screen:
+            for name, measurement in chosen.items():
+                bench.run(name, measurement)
+    except KeyboardInterrupt:
+        return 130
+    screen.line()
+    screen.table(HEADS, [figure.row() for figure in bench.figures])
+    if options.json:
+        content = {"machine": on, "figures": [figure.as_json() for figure in bench.figures]}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 1 if bench.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
