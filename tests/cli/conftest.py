@@ -6,6 +6,7 @@ file as on a host.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -192,7 +193,7 @@ def vipd_without_privileges(*arguments: str | Path) -> subprocess.CompletedProce
 
     Still root by number: an ordinary user might not be allowed to read Python's own libraries.
     """
-    dropping = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    dropping = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     return _run([*dropping, *PROGRAM, *map(str, arguments)])
 
 
