@@ -30,7 +30,8 @@ from vipd.core.actions import (
     SendAdvert,
     ShutGate,
 )
-from vipd.core.claim import CHUNK, RETRY_NS, VANISH_LIMIT, VERIFY_LIMIT
+from vipd.core.batches import CHUNK
+from vipd.core.claim import RETRY_NS, VANISH_LIMIT, VERIFY_LIMIT
 from vipd.core.events import AddressesApplied, AddressSeen, GateOpened, GateShut, RivalAnnounced
 from vipd.model import (
     ClaimState,
@@ -638,3 +639,22 @@ def test_the_goodbye_lists_priority_zero_once_even_after_a_retry() -> None:
     rig.run(S)
     zero = [sent for _, sent in rig.times(SendAdvert) if sent.advert.priority == 0]
     assert len(zero) == 1
+
+
+def test_a_shorter_lifetime_is_renewed_at_once_and_in_its_own_pace() -> None:
+    rig = master(address_lifetime_s=60)
+    rig.run(S)
+    rig.configure(router(address_lifetime_s=3))
+    begin = rig.now
+    rig.run(2500 * MS)
+    assert [(at - begin) // MS for at, _ in rig.times(RenewAddresses)] == [0, 1000, 2000]
+
+
+def test_reloads_in_quick_succession_do_not_starve_the_renewal() -> None:
+    rig = master(address_lifetime_s=6)
+    for _ in range(5):
+        rig.configure(router(vips=(A, B)))
+        rig.run(500 * MS)
+        rig.configure(router(vips=(A,)))
+        rig.run(500 * MS)
+    assert len(rig.times(RenewAddresses)) >= 5

@@ -21,8 +21,7 @@ Rules that may never break
 3. Held addresses are renewed until the release begins, never after: when everything else fails
    the kernel ends them at the end of their lifetime.
 4. The address owner's VIPs (priority 255) are the host's own: never added, renewed or removed.
-5. Work is cut into chunks, because one netlink batch is one uninterruptible system call: 1000
-   IPv6 addresses would hold an advert up for over a second.
+5. Work is cut into chunks (``batches.py``), so that no batch holds an advert up.
 
 States: ABSENT, ADDING, PRESENT, REMOVING. A VIP that vanishes while PRESENT is put back at once
 (back to ADDING, counted); one that keeps vanishing is given up.
@@ -30,13 +29,14 @@ States: ABSENT, ADDING, PRESENT, REMOVING. A VIP that vanishes while PRESENT is 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from itertools import groupby, islice
+from itertools import islice
 
 from vipd.core.actions import AddAddresses, RemoveAddresses
 from vipd.core.announcement import AnnouncementPlan
+from vipd.core.batches import CHUNK, Renewals, chunks_of
 from vipd.core.events import AddressesApplied, GateOpened, GateShut
+from vipd.core.limiter import IncidentCounter
 from vipd.core.signals import (
     AddWanted,
     AdvertWanted,
@@ -62,8 +62,6 @@ from vipd.model import (
     MILLISECOND_NS,
     SECOND_NS,
     ClaimState,
-    Duration,
-    Family,
     Instant,
     Note,
     NoteKind,
@@ -71,9 +69,6 @@ from vipd.model import (
     Vip,
     VipKey,
 )
-
-CHUNK = {Family.IPV4: 128, Family.IPV6: 16}
-"""VIPs per netlink batch: about 1.5 ms (IPv4) and, at 1000 addresses, 40 ms (IPv6)."""
 
 RETRY_NS = 200 * MILLISECOND_NS
 """After the kernel refused a removal, or what it said does not add up."""
@@ -127,10 +122,9 @@ class Claim:
         self._goodbye = False
         self._gate_is_shut = True
         self._verified = 0
-        self._vanished_at: deque[Instant] = deque()
+        self._vanishings = IncidentCounter(VANISH_LIMIT, VANISH_WINDOW_NS)
         self._retry_at: Instant | None = None
-        self._renew_at: Instant | None = None
-        self._renew_cursor = 0
+        self._renewals = Renewals()
         self._wishes: list[Wish] = []
 
     def handle(self, signal: object, now: Instant) -> list[Wish]:
@@ -146,7 +140,7 @@ class Claim:
     @property
     def deadline(self) -> Instant | None:
         """The earliest instant at which ``TimerFired`` has something to do."""
-        instants = (self._retry_at, self._renew_at, self.announcements.deadline)
+        instants = (self._retry_at, self._renewals.deadline, self.announcements.deadline)
         return min((at for at in instants if at is not None), default=None)
 
     def covers(self, key: VipKey) -> bool:
@@ -205,7 +199,7 @@ class Claim:
         # All of them, also those present: adding is idempotent, and a removal may be under way.
         self._gate_is_shut = False
         self._todo = {vip.key: vip for vip in self.wanted}
-        self._plan_renewal(now)
+        self._renewals.begin(self.wanted, self.lifetime_s, now)
         self._add_next()
 
     def _add_next(self) -> None:
@@ -214,7 +208,7 @@ class Claim:
         if first is None:
             return
         ahead = tuple(islice(self._todo.values(), CHUNK[first.family]))
-        chunk = _chunks(ahead)[0]
+        chunk = chunks_of(ahead)[0]
         for vip in chunk:
             del self._todo[vip.key]
         self._adds_out += 1
@@ -237,7 +231,7 @@ class Claim:
         # The kernel's word on an IPv6 address comes a moment after the answer to the order.
         late = [vip for vip in applied.action.vips if vip.key not in self.present]
         self._unconfirmed |= {vip.key: vip for vip in late}
-        if any(vip.key in self._todo for vip in late) and self._vanishes_too_often(now):
+        if any(vip.key in self._todo for vip in late) and self._vanishings.is_one_too_many(now):
             self._give_up_vanishing(late)
             return
         if self._todo:
@@ -281,16 +275,6 @@ class Claim:
     def _give_up_vanishing(self, missing: list[Vip]) -> None:
         self._give_up(Reason.ADDRESS_VANISHES, ", ".join(map(str, missing[:3])))
 
-    def _vanishes_too_often(self, now: Instant) -> bool:
-        """Count one incident, however many VIPs it took away."""
-        self._vanished_at.append(now)
-        while now - self._vanished_at[0] > VANISH_WINDOW_NS:
-            self._vanished_at.popleft()
-        if len(self._vanished_at) <= VANISH_LIMIT:
-            return False
-        self._vanished_at.clear()
-        return True
-
     # --- what the kernel says -----------------------------------------------------------------
 
     def _seen(self, signal: VipSeen, _now: Instant) -> None:
@@ -312,7 +296,7 @@ class Claim:
         self._todo[signal.vip.key] = signal.vip
         if self._adds_out:
             return  # the answer to the order under way goes on with it
-        if self._vanishes_too_often(now):
+        if self._vanishings.is_one_too_many(now):
             self._give_up_vanishing([signal.vip])
         else:
             self._add_next()
@@ -331,7 +315,7 @@ class Claim:
         if self.owner:
             self._give_up(Reason.OWNED_ADDRESS_MISSING, names)
             return
-        if self._vanishes_too_often(now):
+        if self._vanishings.is_one_too_many(now):
             self._give_up_vanishing(missing)
             return
         self.restored += len(missing)
@@ -372,7 +356,8 @@ class Claim:
         self._goodbye = signal.goodbye
         self._todo.clear()
         self._unconfirmed.clear()
-        self._renew_at = self._retry_at = None
+        self._renewals.stop()
+        self._retry_at = None
         self.announcements.stop()
         self._gate_is_shut = False
         self.state = ClaimState.REMOVING
@@ -461,7 +446,7 @@ class Claim:
         self._retire(leaving, signal.elsewhere)
         if leaving:
             self._wishes.append(RemoveWanted(tuple(reversed(leaving))))
-        self._plan_renewal(now)
+        self._renewals.begin(self.wanted, self.lifetime_s, now, at_once=True)
         new = {vip.key: vip for vip in self.wanted if vip.key not in old}
         kept = {key: vip for key, vip in self._todo.items() if key in self._wanted_keys}
         self._todo = kept | new
@@ -492,8 +477,9 @@ class Claim:
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._retry(now)
-        if self._renew_at is not None and now >= self._renew_at:
-            self._renew(now)
+        due = tuple(vip for vip in self._renewals.due(now) if vip.key in self.present)
+        if due:
+            self._wishes.append(RenewWanted(due))
         held = (vip for vip in self.wanted if vip.key in self.present)
         if frames := self.announcements.due(now, held):
             self._wishes.append(FramesWanted(frames))
@@ -511,37 +497,8 @@ class Claim:
             else:
                 self._all_present(now)
 
-    def _plan_renewal(self, now: Instant) -> None:
-        self._renew_cursor = 0
-        self._renew_at = now + self._renew_step_ns()
-
-    def _renew_step_ns(self) -> Duration:
-        """All chunks once within a third of the lifetime, evenly spread."""
-        chunks = max(1, len(_chunks(self.wanted)))
-        return self.lifetime_s * SECOND_NS // 3 // chunks
-
-    def _renew(self, now: Instant) -> None:
-        chunks = _chunks(self.wanted)
-        if chunks:
-            chunk = chunks[self._renew_cursor % len(chunks)]
-            self._renew_cursor += 1
-            held = tuple(vip for vip in chunk if vip.key in self.present)
-            if held:
-                self._wishes.append(RenewWanted(held))
-        self._renew_at = now + self._renew_step_ns()
-
     def _announce_again(self, signal: AnnounceWanted, now: Instant) -> None:
         self.announcements.answer_rival(now, signal.gap_ns)
-
-
-def _chunks(vips: Iterable[Vip]) -> list[tuple[Vip, ...]]:
-    """``vips`` in order, cut into runs of one family, each at most one batch long."""
-    chunks: list[tuple[Vip, ...]] = []
-    for family, run in groupby(vips, key=lambda vip: vip.family):
-        members = tuple(run)
-        size = CHUNK[family]
-        chunks.extend(members[at : at + size] for at in range(0, len(members), size))
-    return chunks
 
 
 _HOLDS_NOTHING = Ignored("nothing is held or asked for")

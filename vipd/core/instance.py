@@ -221,7 +221,9 @@ class Instance:
         self.claim.lifetime_s = config.address_lifetime_s
         plan = self.claim.announcements
         plan.count, plan.refresh_ns = config.announce_count, config.announce_refresh_ns
-        if config.vips != old.vips or not elsewhere.isdisjoint(self.claim.retired):
+        moved = not elsewhere.isdisjoint(self.claim.retired)
+        lifetime_changed = config.address_lifetime_s != old.address_lifetime_s
+        if config.vips != old.vips or moved or lifetime_changed:
             self._change_vips(old.vips, elsewhere, now)
         if config != old:
             self._feed(self.election, PriorityChanged(), now)

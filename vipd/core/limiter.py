@@ -1,11 +1,13 @@
-"""Rate limit for notes: once per key and period, with a count of what was held back.
+"""Two small counters over time: notes that repeat themselves, incidents that add up.
 
-Keys must be drawn from a fixed set (instance, kind, reason), never from what a packet says: a
-spoofed source must neither reset the limiter nor grow its table.
+A note is admitted once per key and period, with a count of what was held back. Keys must be
+drawn from a fixed set (instance, kind, reason), never from what a packet says: a spoofed source
+must neither reset the limiter nor grow its table.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
 
 from vipd.model import SECOND_NS, Duration, Instant
@@ -26,3 +28,22 @@ class NoteLimiter:
             return None
         self._held_back[key] = (now + self._period_ns, 0)
         return count
+
+
+class IncidentCounter:
+    """More than ``limit`` incidents within ``window_ns`` are too many."""
+
+    def __init__(self, limit: int, window_ns: Duration) -> None:
+        self._limit = limit
+        self._window_ns = window_ns
+        self._at: deque[Instant] = deque()
+
+    def is_one_too_many(self, now: Instant) -> bool:
+        """Count one incident; True starts the count anew."""
+        self._at.append(now)
+        while now - self._at[0] > self._window_ns:
+            self._at.popleft()
+        if len(self._at) <= self._limit:
+            return False
+        self._at.clear()
+        return True
