@@ -47,7 +47,7 @@ def test_history_lines_name_no_field_that_is_not_one() -> None:
     """The fields that the core gives its notes; a typing error would show as a gap."""
     known = {
         *("from", "to", "reason", "detail", "priority", "source", "remark", "vips", "vip"),
-        *("errno", "addresses", "mac", "address", "new", "old", "late_ms", "generation"),
+        *("errno", "addresses", "mac", "address", "new", "old", "late_ms", "generation", "error"),
     }
     used = {name for text in NOTES.values() for _, name, _, _ in string.Formatter().parse(text)}
     assert used - {None} <= known
