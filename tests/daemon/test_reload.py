@@ -21,7 +21,7 @@ from tests.daemon.rig import (
     single,
     sleep_ms,
 )
-from vipd.lab.hosts import now_ns, wait_for
+from vipd.lab.hosts import descendants, now_ns, wait_for
 from vipd.lab.netns import Lab
 from vipd.lab.outages import longest_outage
 from vipd.lab.tools import Client, start_server
@@ -204,3 +204,13 @@ def test_reloads_in_a_row_end_with_the_last_file() -> None:
             sleep_ms(30)
         wait_for(lambda: one.instance()["priority"]["base"] == 105, PATIENCE_S, "not the last file")
         assert one.holds()
+
+
+def test_reload_asked_for_during_the_start() -> None:
+    with Lab(["lb1"]) as lab:
+        one = Daemon(lab["lb1"], router(150, interval_ms=100))
+        one.start()
+        wait_for(lambda: len(descendants(one.supervisor)) > 1, PATIENCE_S, "nothing is read")
+        kill(one.supervisor, signal.SIGHUP)
+        one.wait_event("reloaded")
+        one.wait_holds()

@@ -22,6 +22,9 @@ from vipd.supervisor.loader import ConfigurationRefused
 SOCKET_NAME = "control.sock"
 EXPLAINED = 20
 
+HUNG_CLIENT_S = 0.5
+"""At the end, a client that does not take its answer is waited for no longer than this."""
+
 
 class Daemon(Protocol):
     """What the control socket asks of the daemon."""
@@ -39,7 +42,9 @@ class ControlServer:
         app.router.add_get("/status", self._status)
         app.router.add_get("/explain", self._explain)
         app.router.add_post("/reload", self._reload)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=HUNG_CLIENT_S
+        )
 
     async def start(self) -> None:
         """Listen. A socket file of an earlier run is replaced: we hold the node's name."""

@@ -82,6 +82,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         self._remove_leftovers("an earlier run")
         leftovers.remember(self._runtime_dir, [self._config])
         # Before the engine: what can be refused is refused before anything is claimed.

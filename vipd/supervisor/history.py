@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from vipd.model import Note
+from vipd.supervisor.words import spell_fields
 
 MOST_KEPT = 1000
 
@@ -22,7 +23,7 @@ class History:
                 "time": time.time(),
                 "kind": note.kind.value,
                 "instance": note.instance,
-                **dict(note.fields),
+                **spell_fields(note.fields),
             }
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from vipd.model import Note, NoteKind
+from vipd.supervisor.words import spell_fields
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -58,7 +59,7 @@ def configure(level: str, form: str) -> None:
 
 def render(note: Note) -> None:
     """One log line for one note."""
-    fields: dict[str, Any] = {key: value for key, value in note.fields.items() if value != ""}
+    fields = {key: value for key, value in spell_fields(note.fields).items() if value != ""}
     if note.instance:
         fields = {"instance": note.instance, **fields}
     if fields.get("held_back") == 0:

@@ -9,6 +9,7 @@ configuration takes a second, it may be refused, and nobody answers for those ad
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -41,7 +42,7 @@ def take_name() -> socket.socket:
                 raise
             if time.monotonic() > deadline:
                 for pid in holders:
-                    _end(pid)
+                    _end_orphan(pid)
             time.sleep(0.02)
 
 
@@ -65,11 +66,17 @@ def _parent(pid: int) -> int:
     return int(stat.rpartition(")")[2].split()[1])
 
 
-def _end(pid: int) -> None:
+def _end_orphan(pid: int) -> None:
+    """Looked at again once the pidfd is open: until then, its number may become another's."""
     try:
-        signal_pidfd(open_pidfd(pid), signal.SIGKILL)
+        pidfd = open_pidfd(pid)
     except AdapterError:
         return  # it ended by itself
+    try:
+        if pid in name_holders() and _is_orphaned_engine(pid):
+            signal_pidfd(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
 
 
 async def _run(path: Path, compiled: Compiled, name: socket.socket) -> int:
@@ -78,6 +85,8 @@ async def _run(path: Path, compiled: Compiled, name: socket.socket) -> int:
 
 def main(arguments: list[str]) -> int:
     path = Path(arguments[arguments.index("--config") + 1])
+    # A reload that is asked for while we start must not end us; it is made up for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         name = take_name()
         removed = leftovers.remove_tagged()

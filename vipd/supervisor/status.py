@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vipd.model import MILLISECOND_NS, SECOND_NS, InstanceSnapshot, Instant, LeaseState, Snapshot
+from vipd.supervisor.words import spell
 
 
 def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> dict[str, Any]:
@@ -14,8 +15,8 @@ def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> di
         "state": shot.state.value,
         "since": wall_now - (now - shot.since_ns) / SECOND_NS,
         "reason": shot.reason.value,
-        "detail": shot.detail,
-        "faults": list(shot.faults),
+        "detail": spell(shot.detail),
+        "faults": [spell(fault) for fault in shot.faults],
         "interface": shot.interface,
         "vrid": shot.vrid,
         "protocol": shot.version,
