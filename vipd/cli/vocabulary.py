@@ -1,7 +1,7 @@
 """What the words of ``status`` mean, in sentences: the one table behind ``vipd explain``.
 
-Every reason, discard reason, remark and note has an entry; a test demands it. The same words
-head the sections of docs/operating.md, which says more about what to do.
+Every reason, discard reason, remark and note has an entry; a test demands it, here and in
+docs/operating.md, whose tables say the same to a reader who has no daemon at hand.
 """
 
 from __future__ import annotations
