@@ -291,3 +291,34 @@ def test_a_fault_before_the_start_keeps_the_router_out() -> None:
     early.handle(FaultRaised(Reason.INTERFACE_DOWN, "eth0"), 0)
     assert early.handle(Started(Reason.STARTUP), 0) == []
     assert early.state is State.FAULT
+
+
+def open_claim() -> Claim:
+    adding = new_claim()
+    adding.handle(ClaimWanted(), 0)
+    adding.handle(GateOpened("web"), 0)
+    return adding
+
+
+def test_what_is_taken_away_before_every_answer_is_given_up_in_the_end() -> None:
+    adding = open_claim()
+    rounds = 0
+    wishes: list[object] = []
+    while not any(isinstance(wish, ClaimGivenUp) for wish in wishes):
+        adding.handle(VipGone(A), 0)
+        wishes = list(adding.handle(AddressesApplied(AddAddresses("web", (A,))), 0))
+        rounds += 1
+        assert rounds < 20
+    assert rounds == claim.VANISH_LIMIT + 1
+
+
+def test_what_is_taken_away_after_every_answer_is_given_up_in_the_end() -> None:
+    adding = open_claim()
+    rounds = 0
+    wishes: list[object] = []
+    while not any(isinstance(wish, ClaimGivenUp) for wish in wishes):
+        adding.handle(AddressesApplied(AddAddresses("web", (A,))), 0)
+        wishes = list(adding.handle(VipGone(A), 0))
+        rounds += 1
+        assert rounds < 20
+    assert rounds == claim.VANISH_LIMIT + 1
