@@ -269,7 +269,7 @@ class Node:
     def _kernel_resynced(self, event: KernelResynced, now: Instant) -> None:
         self.host.resync(event.links, event.addresses)
         first, self._synced = not self._synced, True
-        if first and self._stopping is None:
+        if first:
             self._sweep(now)
             for instance in self.instances.values():
                 instance.start(now)
