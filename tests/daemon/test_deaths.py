@@ -218,8 +218,8 @@ def test_orphaned_engine_is_ended() -> None:
     """Supervisor killed while the engine is frozen: the name is taken, by a process that hangs."""
     with single() as (_lab, daemon):
         orphan = daemon.engine
-        kill(orphan, signal.SIGSTOP)
-        kill(daemon.supervisor)
+        argv = [sys.executable, "-c", _ORPHAN_MAKER, str(daemon.supervisor), str(orphan)]
+        subprocess.run(argv, check=True)
         daemon.process.wait(PATIENCE_S)
         assert is_alive(orphan)
         daemon.start()
@@ -228,6 +228,22 @@ def test_orphaned_engine_is_ended() -> None:
         daemon.wait_holds()
         daemon.stop()
         assert daemon.wait() == 0
+
+
+# The kernel wakes a stopped process when its group becomes an orphan: stop it again.
+_ORPHAN_MAKER = """
+import os, signal, sys, time
+supervisor, engine = int(sys.argv[1]), int(sys.argv[2])
+try:
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
+except PermissionError:
+    pass
+os.kill(engine, signal.SIGSTOP)
+os.kill(supervisor, signal.SIGKILL)
+end = time.monotonic() + 0.3
+while time.monotonic() < end:
+    os.kill(engine, signal.SIGSTOP)
+"""
 
 
 def test_frozen_supervisor_is_no_reason_to_kill_the_engine() -> None:

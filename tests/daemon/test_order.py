@@ -27,7 +27,8 @@ from vipd.lab.netns import Lab
 
 pytestmark = pytest.mark.netns
 
-ROUNDS = 3
+ROUNDS = 8
+"""At most; two are enough where the stamps are quick."""
 
 
 def test_claim_and_release_in_order() -> None:
@@ -40,7 +41,9 @@ def test_claim_and_release_in_order() -> None:
     proven = {"announced": 0, "goodbye": 0}
     with Lab(["lb1"]) as lab:
         wire, kernel = Wire(lab), Recorder(lab["lb1"])
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            if number >= 2 and all(proven.values()):
+                break
             begin = now_ns()
             daemon = Daemon(lab["lb1"], router(150, interval_ms=100))
             daemon.start()

@@ -29,18 +29,23 @@ EXIT_FAILED, EXIT_BAD_CONFIGURATION = 1, 2
 ORPHAN_GRACE_S = 1.0
 """An engine whose supervisor died releases by itself; it is ended only if it does not."""
 
+DEATH_S = 2.0
+"""Then it is dying: its files are out of sight already, and the name is not free yet."""
+
 
 def take_name() -> socket.socket:
     """The node's name. An orphaned engine that holds it is given time to end, then ended."""
-    deadline = time.monotonic() + ORPHAN_GRACE_S
+    begin = time.monotonic()
     while True:
         try:
             return acquire_name()
         except NameTaken:
-            holders = name_holders()
-            if not holders or not all(_is_orphaned_engine(pid) for pid in holders):
+            holders, waited_s = name_holders(), time.monotonic() - begin
+            if not all(_is_orphaned_engine(pid) for pid in holders):
                 raise
-            if time.monotonic() > deadline:
+            if waited_s > ORPHAN_GRACE_S + DEATH_S:
+                raise
+            if waited_s > ORPHAN_GRACE_S:
                 for pid in holders:
                     _end_orphan(pid)
             time.sleep(0.02)
