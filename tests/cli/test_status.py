@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -31,16 +32,16 @@ def test_one_line_for_the_node_and_one_for_each_instance(daemon: FakeDaemon) -> 
         "memory: locked, configuration 3 of /etc/vipd.yaml"
     )
     assert heading.split() == [
-        *("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIORITY", "MASTER", "VIPS", "NEXT")
+        *("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIO", "MASTER", "VIPS", "NEXT")
     ]
     clock = r"\d\d:\d\d:\d\d"
     assert re.fullmatch(
         rf"web +BACKUP +4m12s +{clock} +higher-priority-heard +100 +192\.0\.2\.11 \(150\) +"
-        r"0/2 here +takes over in 3\.2s unless a master is heard",
+        r"0/2 +takes over in 3\.2s",
         web,
     )
     assert re.fullmatch(
-        rf"api +MASTER +4m12s +{clock} +master-silent +150 +this host +1/1 here +"
+        rf"api +MASTER +4m12s +{clock} +master-silent +150 +this host +1/1 +"
         r"next advert in 0\.6s",
         api,
     )
@@ -116,19 +117,34 @@ def test_without_check_trouble_is_no_failure(daemon: FakeDaemon) -> None:
     assert vipd("status", "--config", daemon.config).returncode == 0
 
 
-def test_a_terminal_gets_a_coloured_table(daemon: FakeDaemon) -> None:
-    daemon.instances = [BACKUP, MASTER, FAULT, replace(BACKUP, name="x", state=State.INIT)]
+def on_terminal(daemon: FakeDaemon, columns: int) -> str:
     ours, theirs = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "200"}
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": str(columns)}
     command = [*PROGRAM, "status", "--config", str(daemon.config)]
     subprocess.run(command, stdout=theirs, env=environment, timeout=60, check=True)
     os.close(theirs)
     output = os.read(ours, 65_536).decode()
     os.close(ours)
+    return output
+
+
+def test_a_terminal_gets_a_coloured_table(daemon: FakeDaemon) -> None:
+    half = replace(MASTER, name="half", vips=(*MASTER.vips, BACKUP.vips[0]))
+    daemon.instances = [BACKUP, MASTER, FAULT, replace(BACKUP, name="x", state=State.INIT), half]
+    output = on_terminal(daemon, 200)
     assert "\x1b[1;32mMASTER\x1b[0m" in output
     assert "\x1b[36mBACKUP\x1b[0m" in output
     assert "\x1b[1;31mFAULT\x1b[0m" in output
-    assert "1/1 here" in output
+    assert output.count("\x1b[33m1/2") == 1
+    assert "\x1b[33m1/1" not in output
+    assert "SINCE" in output
+
+
+def test_a_narrow_terminal_keeps_the_values_whole(daemon: FakeDaemon) -> None:
+    output = on_terminal(daemon, 80)
+    assert "SINCE" not in output
+    assert "192.0.2.11 (150)" in output
+    assert "4m12s" in output
 
 
 @pytest.mark.parametrize(
@@ -151,3 +167,15 @@ def test_spans(seconds: float, text: str) -> None:
 def test_a_moment_of_another_day_has_its_date() -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d", moment(1e9, 1e9 + 100))
     assert re.fullmatch(r"2001-09-0\d \d\d:\d\d:\d\d", moment(1e9, 1e9 + 100_000))
+
+
+def test_monitoring_is_cheap(daemon: FakeDaemon) -> None:
+    """A check that runs every few seconds loads none of the large libraries."""
+    program = (
+        "import sys\nfrom vipd.cli.app import app\n"
+        f"app(['status', '--check', '--config', {str(daemon.config)!r}], standalone_mode=False)\n"
+        "print({'pydantic', 'pyroute2', 'scapy', 'aiohttp', 'structlog'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.splitlines()[-1] == "set()"

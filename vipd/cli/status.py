@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,11 +18,17 @@ from vipd.cli.client import accepted, control_socket, request
 from vipd.cli.configuration import DEFAULT_CONFIG, ConfigOption
 from vipd.cli.wording import aligned, moment, span
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 STALE_MS = 1000.0
 """The daemon waits so long for a fresh answer of its engine before it gives the last one."""
 
-_HEADINGS = ("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIORITY", "MASTER", "VIPS", "NEXT")
-_STATE_COLUMN, _VIPS_COLUMN = 1, 7
+_HEADINGS = ("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIO", "MASTER", "VIPS", "NEXT")
+_STATE_COLUMN, _SINCE_COLUMN, _REASON_COLUMN, _VIPS_COLUMN, _NEXT_COLUMN = 1, 3, 4, 7, 8
+_FULL_WIDTH = 110
+"""On narrower terminals SINCE is left out, which FOR says too, and the longest words are folded."""
+
 _STYLES = {
     "MASTER": "bold green",
     "BACKUP": "cyan",
@@ -149,7 +155,7 @@ def _master(instance: dict[str, Any]) -> str:
 
 
 def _vips(vips: list[dict[str, Any]]) -> str:
-    return f"{sum(vip['present'] for vip in vips)}/{len(vips)} here"
+    return f"{sum(vip['present'] for vip in vips)}/{len(vips)}"
 
 
 def upcoming(instance: dict[str, Any], age_ms: float) -> str:
@@ -157,9 +163,8 @@ def upcoming(instance: dict[str, Any], age_ms: float) -> str:
     timers = instance["timers"]
     if timers["next_in_ms"] is None:
         return "waits for the faults to end" if instance["state"] == "FAULT" else ""
-    text = f"in {span((timers['next_in_ms'] - age_ms) / 1000)}"
-    what, unless, condition = timers["next"].partition(" unless ")
-    return f"{what} {text}{unless}{condition}"
+    what = timers["next"].partition(" unless ")[0]
+    return f"{what} in {span((timers['next_in_ms'] - age_ms) / 1000)}"
 
 
 def _below(shown: dict[str, Any]) -> list[str]:
@@ -184,16 +189,24 @@ def _show_table(shown: dict[str, Any], now: float) -> None:
     console.print(Text(node_line(shown), style="dim"))
     stale = staleness(shown) is not None
     table = Table(box=None, pad_edge=False, header_style="bold", style="dim" if stale else "")
-    for heading in _HEADINGS:
-        table.add_column(heading, overflow="fold")
+    left_out = {_SINCE_COLUMN} if console.width < _FULL_WIDTH else set()
+    for number, heading in enumerate(_HEADINGS):
+        if number not in left_out:
+            flexible = number in (_REASON_COLUMN, _NEXT_COLUMN)
+            table.add_column(heading, overflow="fold", no_wrap=not flexible)
     for row in _rows(shown, now):
-        cells = [Text(cell) for cell in row]
-        state = row[_STATE_COLUMN]
-        cells[_STATE_COLUMN].stylize(_STYLES.get(state, ""))
-        held, _, listed = row[_VIPS_COLUMN].partition(" ")[0].partition("/")
-        if (held == listed) != (state == "MASTER") and (state == "MASTER" or held != "0"):
-            cells[_VIPS_COLUMN].stylize("yellow")
-        table.add_row(*cells)
+        table.add_row(*(cell for at, cell in enumerate(_styled(row, Text)) if at not in left_out))
     console.print(table)
     for line in _below(shown):
         console.print(Text(line, style="bold red"))
+
+
+def _styled(row: tuple[str, ...], text: type[Text]) -> list[Text]:
+    """The cells; VIPs that are not where the state says they should be are marked."""
+    cells = [text(cell) for cell in row]
+    state = row[_STATE_COLUMN]
+    cells[_STATE_COLUMN].stylize(_STYLES.get(state, ""))
+    held, _, listed = row[_VIPS_COLUMN].partition("/")
+    if held != (listed if state == "MASTER" else "0"):
+        cells[_VIPS_COLUMN].stylize("yellow")
+    return cells
