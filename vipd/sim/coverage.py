@@ -1,0 +1,55 @@
+"""What a batch of runs tried. A promise that was never strained was not kept, only not broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from vipd.sim.options import FAULT_KINDS
+
+MINIMUM_RUNS = 100
+"""Smaller batches are not judged."""
+
+MINIMA_PER_100_RUNS = {
+    "takeovers": 400,
+    "goodbyes": 50,
+    "last wills": 10,
+    "convergence judged": 1000,
+    "late wake-ups": 50,
+    "netlink refused": 20,
+    "adverts refused": 20,
+    "packets lost": 50,
+    "packets duplicated": 20,
+    "addresses deleted": 20,
+    "kernel events lost": 3,
+    "note released": 100,
+    "note address-restored": 10,
+    "note loop-stalled": 5,
+    "note stray-address-removed": 5,
+    "note foreign-address-removed": 5,
+    "note source-changed": 1,
+    "reason master-silent": 100,
+    "reason master-left": 20,
+    "reason lower-priority-master": 20,
+    "reason higher-priority-heard": 20,
+    "reason equal-priority-higher-address": 5,
+    "reason overtaken-while-stalled": 2,
+    "reason kernel-refused-the-vip": 2,
+    "reason vip-keeps-vanishing": 1,
+    "reason adverts-cannot-be-sent": 2,
+    "reason vip-owned-by-another-program": 1,
+    "reason address-owner": 3,
+} | {f"fault {kind}": 10 for kind in FAULT_KINDS}
+
+
+def too_little(coverage: Counter[str], runs: int) -> list[str]:
+    """Each minimum that ``runs`` runs did not reach."""
+    return [
+        f"{name}: {coverage[name]} of at least {minimum * runs // 100}"
+        for name, minimum in MINIMA_PER_100_RUNS.items()
+        if coverage[name] < minimum * runs // 100
+    ]
+
+
+def report(coverage: Counter[str]) -> str:
+    width = max((len(name) for name in coverage), default=0)
+    return "\n".join(f"  {name:<{width}} {coverage[name]}" for name in sorted(coverage))

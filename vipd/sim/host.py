@@ -1,0 +1,253 @@
+"""A host: kernel, drifting clock, engine, and as much of the supervisor as matters.
+
+What dies together and who cleans up (DESIGN: "who takes the VIP away"):
+
+* engine crashed: the supervisor removes the VIPs at once, says priority 0, starts the next one;
+* engine hung: the supervisor kills it after ``engine_timeout``, then the same;
+* supervisor gone: the engine releases cleanly and ends; the service manager starts both anew;
+* both killed: nobody cleans up, the kernel ends the VIPs with their lifetime;
+* host crashed: nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vipd.core.actions import SendAdvert
+from vipd.core.events import Configured, StopRequested
+from vipd.model import (
+    LEAVING_PRIORITY,
+    MILLISECOND_NS,
+    SECOND_NS,
+    Address,
+    Instant,
+    NodeConfig,
+)
+from vipd.sim.clock import DriftingClock
+from vipd.sim.engine import FakeEngine, _Packet
+from vipd.sim.kernel import FakeKernel
+from vipd.sim.network import Network
+from vipd.sim.options import MAIN, SIDE, HostPlan
+from vipd.sim.world import World
+
+if TYPE_CHECKING:
+    from vipd.sim.reference import Judge
+
+ENGINE_TIMEOUT_NS = 200 * MILLISECOND_NS
+_LAST_WILL_NS = (MILLISECOND_NS, 40 * MILLISECOND_NS)
+_RESTART_NS = (50 * MILLISECOND_NS, SECOND_NS)
+_WILL_RETRY_NS = 200 * MILLISECOND_NS
+
+
+class Host:
+    """One load balancer. ``died_at``: since when no process of vipd lives on it."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        plan: HostPlan,
+        config: Callable[[], NodeConfig],
+        netlink_ns: tuple[int, int],
+        hiccup_chance: float,
+    ) -> None:
+        self.world = world
+        self.network = network
+        self.plan = plan
+        self.name = plan.name
+        self.config = config
+        self.netlink_ns = netlink_ns
+        self.hiccup_chance = hiccup_chance
+        self.clock = DriftingClock(plan.clock_offset_ns, plan.clock_drift_ppb)
+        self.kernel = FakeKernel(world, plan.name)
+        self.judge: Judge
+        self.engine: FakeEngine | None = None
+        self.up = False
+        self.stopped = False
+        self.died_at: Instant = 0
+        self.disturbed_at: Instant = 0
+        self.stray_refused_at: Instant = -10 * SECOND_NS
+        self.netlink_errno = 0
+        self.send_errno = 0
+        self.owned: tuple[tuple[str, Address, int], ...] = ()
+        self._life = 0
+
+    # --- the machine --------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        self.up = True
+        self.disturbed()
+        for name in (MAIN, SIDE):
+            self._build_link(name)
+
+    def _build_link(self, name: str) -> None:
+        self.kernel.create_link(name, self.mac(name))
+        if name == MAIN:
+            self.kernel.add(MAIN, self.plan.ipv4, 24, tag=0, lifetime_s=None)
+            self.kernel.add_tentative(MAIN, self.plan.link_local, 64)
+        else:
+            self.kernel.add(SIDE, self.plan.side, 24, tag=0, lifetime_s=None)
+        for interface, address, prefix in self.owned:
+            if interface == name:
+                self.kernel.add(interface, address, prefix, tag=0, lifetime_s=None)
+
+    def mac(self, name: str) -> bytes:
+        return bytes((2, 0, 0, 0, int(name == SIDE), self.plan.octet))
+
+    def recreate_link(self, name: str) -> None:
+        if self.up and name not in self.kernel.links:
+            self._build_link(name)
+            self.disturbed()
+
+    def link_restored(self, name: str) -> None:
+        """The link is up again: its IPv6 link-local address comes back."""
+        self.disturbed()
+        self.kernel.set_link(name, up=True, admin=False)
+        link = self.kernel.links.get(name)
+        if name == MAIN and link is not None:
+            if not self.kernel.has_own(link.index, self.plan.link_local):
+                self.kernel.add_tentative(MAIN, self.plan.link_local, 64)
+            for interface, address, prefix in self.owned:
+                self.kernel.add(interface, address, prefix, tag=0, lifetime_s=None)
+
+    def crash(self) -> None:
+        if self.up:
+            self._engine_dies()
+            self.kernel.clear()
+            self.up = False
+
+    def reboot(self) -> None:
+        if not self.up:
+            self.boot()
+            self.start()
+
+    def link_is_up(self, name: str) -> bool:
+        link = self.kernel.links.get(name)
+        return self.up and link is not None and link.up
+
+    def owns(self, interface: str, address: Address) -> bool:
+        link = self.kernel.links.get(interface)
+        return self.up and link is not None and self.kernel.has_own(link.index, address)
+
+    def arrive(self, interface: str, packet: _Packet) -> None:
+        if self.engine is not None and self.link_is_up(interface):
+            self.engine.arrive(self.kernel.links[interface].index, packet)
+
+    # --- the processes ------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        return self.engine is not None
+
+    @property
+    def lively(self) -> bool:
+        return self.engine is not None and not self.engine.paused
+
+    def disturbed(self) -> None:
+        """Something happened here that a bounded reaction may be counted from."""
+        self.disturbed_at = self.world.now
+
+    def start(self) -> None:
+        """Start the daemon unless it runs."""
+        if self.engine is None and self.up:
+            self._life += 1
+            self.stopped = False
+            self.disturbed()
+            self.engine = FakeEngine(self)
+            self.judge.started(self.engine)
+            self.engine.start()
+
+    def start_later(self, delay: int) -> None:
+        self.world.after(delay, self._start_if, self._life)
+
+    def _start_if(self, life: int) -> None:
+        if life == self._life:
+            self.start()
+
+    def _engine_dies(self) -> FakeEngine | None:
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            engine.die()
+            self.died_at = self.world.now
+            self.disturbed()
+        return engine
+
+    def engine_crashes(self) -> None:
+        engine = self._engine_dies()
+        if engine is not None:
+            delay = self.world.between(*_LAST_WILL_NS)
+            self.world.after(delay, self._last_will, engine, self._life)
+
+    def _last_will(self, dead: FakeEngine, life: int) -> None:
+        """The supervisor's: addresses gone, then priority 0, then a new engine."""
+        if not self.up or life != self._life:
+            return
+        if self.netlink_errno:
+            self.world.after(_WILL_RETRY_NS, self._last_will, dead, life)
+            return
+        self.world.coverage["last wills"] += 1
+        self.kernel.delete_tagged()
+        for action in dead.masterships():
+            advert = replace(action.advert, priority=LEAVING_PRIORITY)
+            goodbye = SendAdvert(action.config, action.source, advert)
+            if not action.config.is_owner:
+                self.judge.leaves(dead, goodbye, supervised=True)
+            for packet in dead.translator.encode(goodbye):
+                self.network.send_advert(self, action.config.interface, packet)
+        self.start_later(self.world.between(*_RESTART_NS))
+
+    def engine_hangs(self) -> None:
+        engine = self.engine
+        if engine is not None and not engine.paused:
+            engine.pause()
+            self.world.after(ENGINE_TIMEOUT_NS, self._kill_hung, engine)
+
+    def _kill_hung(self, engine: FakeEngine) -> None:
+        if self.engine is engine and engine.paused:
+            self.engine_crashes()
+
+    def stop(self) -> None:
+        """SIGTERM to the daemon, or the supervisor's death: the engine releases and ends."""
+        if self.engine is not None:
+            self.stopped = True
+            self.disturbed()
+            engine = self.engine
+            if not engine.paused:
+                engine.feed(StopRequested())
+
+    def engine_finished(self, engine: FakeEngine) -> None:
+        if self.engine is engine:
+            self.judge.finished(engine)
+            self._engine_dies()
+
+    def kill_both(self) -> None:
+        self._engine_dies()
+
+    def pause(self) -> None:
+        if self.engine is not None:
+            self.engine.pause()
+
+    def thaw(self) -> None:
+        if self.engine is not None and self.engine.paused:
+            self.disturbed()
+            self.engine.thaw()
+        if self.engine is not None and self.stopped:
+            self.engine.feed(StopRequested())
+        elif self.engine is not None:
+            self.engine.feed(Configured(self.config()))
+
+    def reload(self) -> None:
+        if self.engine is not None and not self.engine.paused:
+            self.disturbed()
+            self.engine.feed(Configured(self.config()))
+
+    def lifetime_s(self, instance: str) -> int:
+        for config in self.config().instances:
+            if config.name == instance:
+                return config.address_lifetime_s
+        return 2
+
+    def holds_tagged(self) -> bool:
+        return bool(self.kernel.tagged)
