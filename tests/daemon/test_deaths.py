@@ -174,11 +174,30 @@ def test_engine_that_dies_at_every_start() -> None:
         one_holder(one, two, one)
 
 
+def test_stop_while_no_engine_lives() -> None:
+    with single() as (_lab, one):
+        hunter = subprocess.Popen([sys.executable, "-c", _HUNTER, str(one.supervisor)])
+        try:
+            wait_for(lambda: len(one.events("engine-died")) >= 4, PATIENCE_S, "lives")
+            begin = now_ns()
+            one.stop()
+            assert one.wait() == 0
+            assert now_ns() - begin < 3000 * MS
+            assert not one.holds_any()
+        finally:
+            hunter.kill()
+            hunter.wait()
+
+
 _HUNTER = """
 import os, signal, sys, time
 parent = sys.argv[1]
-while True:
-    for pid in open(f"/proc/{parent}/task/{parent}/children").read().split():
+while os.path.exists(f"/proc/{parent}"):
+    try:
+        children = open(f"/proc/{parent}/task/{parent}/children").read().split()
+    except OSError:
+        break
+    for pid in children:
         try:
             if b"vipd.engine" in open(f"/proc/{pid}/cmdline", "rb").read():
                 os.kill(int(pid), signal.SIGKILL)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.rig import (
+    MS,
+    PATIENCE_S,
     VIP,
     Daemon,
     Wire,
@@ -16,8 +18,9 @@ from tests.daemon.rig import (
     remove_address,
     router,
     single,
+    sleep_ms,
 )
-from vipd.lab.hosts import Host
+from vipd.lab.hosts import Host, now_ns, wait_for
 from vipd.lab.netns import Lab
 
 pytestmark = pytest.mark.netns
@@ -57,6 +60,40 @@ def test_overrun_is_made_up_for() -> None:
         assert one.state() == "MASTER"
         assert all(vip["present"] for vip in one.instance()["vips"])
         assert one.status()["counters"]["web"]["addresses_restored"] == 1
+
+
+@pytest.mark.alone
+def test_storm_of_changes() -> None:
+    """Addresses change faster than they can be read, and there are too many to list in one go."""
+    with single(extra={"engine_timeout": "30s", "address_lifetime": "90s"}) as (lab, one):
+        many = Path(one.host.directory, "many")
+        many.write_text(
+            "".join(f"addr add 10.{n >> 8}.{n & 255}.1/32 dev lo\n" for n in range(1000)),
+            encoding="ascii",
+        )
+        one.host.run(["ip", "-batch", str(many)])
+        storm = Path(one.host.directory, "storm")
+        change = "addr replace 10.200.0.1/32 dev lo\naddr del 10.200.0.1/32 dev lo\n"
+        storm.write_text(change * 500_000, encoding="ascii")
+        wire = Wire(lab, "lb1")
+        process = one.host.spawn(["ip", "-batch", str(storm)], "storm.log")
+        kill(one.engine, signal.SIGSTOP)
+        wait_for(lambda: events_lost(one.engine) > 0, PATIENCE_S, "no overrun")
+        kill(one.engine, signal.SIGCONT)
+        sleep_ms(300)
+        begin = now_ns()
+        remove_address(one.host, VIP, 32)
+        one.wait_holds()
+        sleep_ms(2000)
+        gap_ms = wire.largest_gap_ms("lb1", begin, now_ns() - 5 * MS)
+        assert process.poll() is None
+        process.kill()
+        assert gap_ms < 3 * 100  # a peer's patience
+        assert one.status()["engine"]["restarts"] == 0
+        assert one.state() == "MASTER"
+        one.stop()
+        assert one.wait() == 0
+        assert not one.holds_any()
 
 
 def test_kernel_refuses_addresses() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
 
 import pytest
 import yaml
@@ -214,3 +215,22 @@ def test_reload_asked_for_during_the_start() -> None:
         kill(one.supervisor, signal.SIGHUP)
         one.wait_event("reloaded")
         one.wait_holds()
+
+
+def test_reload_while_the_engine_does_not_read() -> None:
+    """Its channel is full of questions; the configuration must reach it all the same."""
+    with single(extra={"engine_timeout": "30s", "address_lifetime": "60s"}) as (_lab, one):
+        kill(one.engine, signal.SIGSTOP)
+        asking = []
+        for _ in range(400):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            client.connect(str(one.control))
+            client.send(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")
+            asking.append(client)
+        one.change(priority=111)
+        kill(one.supervisor, signal.SIGHUP)
+        one.wait_event("reloaded")
+        kill(one.engine, signal.SIGCONT)
+        wait_for(lambda: one.instance()["priority"]["base"] == 111, PATIENCE_S, "not taken over")
+        for client in asking:
+            client.close()

@@ -83,7 +83,7 @@ _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFA
 _EVENT_BUFFER = 8 * 1024 * 1024
 _REQUEST_BUFFER = 4 * 1024 * 1024
 _LARGEST_READ = 65_536
-_DUMP_ATTEMPTS = 16
+_DUMP_ATTEMPTS = 4
 # Draining stops somewhere even if events come as fast as they are read: what is read too late is
 # older than the dump and does no lasting harm.
 _DRAIN_READS = 65_536
@@ -177,12 +177,27 @@ def dump() -> tuple[tuple[Link, ...], tuple[HostAddress, ...]]:
 
 
 def _dump(sock: socket.socket, kind: int) -> list[KernelChange]:
-    """One kind of object; asked again when it changed while the kernel was listing it."""
+    """One kind of object; asked again when it changed while the kernel was listing it.
+
+    An interrupted list may lack objects that did not change at all, so where things change faster
+    than they can be listed, all that was seen in any attempt is given. What of it is gone by
+    then has its event still to come.
+    """
+    seen: dict[object, KernelChange] = {}
     for attempt in range(_DUMP_ATTEMPTS):
         changes, interrupted = _dump_once(sock, kind, attempt + 1)
         if not interrupted:
             return changes
-    raise AdapterError("links or addresses change faster than they can be listed", errno.EINTR)
+        seen |= {_identity(change): change for change in changes}
+    return list(seen.values())
+
+
+def _identity(change: KernelChange) -> object:
+    if isinstance(change, LinkChange):
+        return change.link.index
+    if isinstance(change, AddressChange):
+        return (change.address.key, change.address.prefix)
+    return change
 
 
 def _dump_once(sock: socket.socket, kind: int, sequence: int) -> tuple[list[KernelChange], bool]:

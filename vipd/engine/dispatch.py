@@ -57,6 +57,9 @@ from vipd.errors import AdapterError
 from vipd.model import Family, Note, Vip, VipKey
 from vipd.translate import Translator
 
+CONFIRMATIONS = 1024
+"""Read after a change of our own: enough for a whole batch of it, and for some of others'."""
+
 _Change = Callable[[AddressTemplate, int, int], bytes]
 
 
@@ -164,11 +167,17 @@ class Dispatcher:
 
     # --- the kernel's word --------------------------------------------------------------------
 
-    def read_kernel(self) -> list[Event]:
-        """Everything the kernel has said since last time; after an overrun, a full dump."""
+    def read_kernel(self, most: int = CONFIRMATIONS) -> list[Event]:
+        """What the kernel has said since last time; after an overrun, a full dump.
+
+        At most so much: others may change addresses faster than we can read of it.
+        """
         events: list[Event] = []
         try:
-            while (changes := self.kernel_events.receive()) is not None:
+            for _ in range(most):
+                changes = self.kernel_events.receive()
+                if changes is None:
+                    break
                 events.extend(_event_of(change) for change in changes)
         except netlink.Overrun:
             return [*events, *self._resync(ResyncKernel())]

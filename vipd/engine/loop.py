@@ -178,8 +178,8 @@ class Engine:
                 self._feed(event, boottime_ns())
         return limit
 
-    def _read_kernel(self, _limit: int) -> int:
-        events = self._dispatcher.read_kernel()
+    def _read_kernel(self, limit: int) -> int:
+        events = self._dispatcher.read_kernel(limit)
         self._queue.extend(events)
         return len(events)
 

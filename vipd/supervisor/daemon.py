@@ -44,6 +44,7 @@ STOP_TIMEOUT_S = 4.0
 """Below the unit's TimeoutStopSec: an engine that does not release by then is killed."""
 
 SNAPSHOT_TIMEOUT_S = 1.0
+OFFER_AGAIN_S = 0.05
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -213,12 +214,17 @@ class Supervisor:
             self._log.warning("restart-needed", key="runtime_dir", kept=str(self._runtime_dir))
         leftovers.remember(self._runtime_dir, [self._config, compiled.state.config])
         self._compiled = compiled
-        self._guard.send(compiled.state)
+        self._offer_state()
         log.configure(compiled.log_level, compiled.log_format)
         for warning in compiled.warnings:
             self._log.warning("configuration-warning", warning=warning)
         generation = compiled.state.config.generation
         self._log.info("reloaded", generation=generation, changes=list(compiled.changes))
+
+    def _offer_state(self) -> None:
+        """Until the engine has taken it: one that does not read just now shall not miss it."""
+        if self._guard.alive and not self._guard.send(self._compiled.state):
+            asyncio.get_running_loop().call_later(OFFER_AGAIN_S, self._offer_state)
 
     # --- what the control socket asks ---------------------------------------------------------
 
