@@ -143,6 +143,11 @@ class Claim:
         instants = (self._retry_at, self._renewals.deadline, self.announcements.deadline)
         return min((at for at in instants if at is not None), default=None)
 
+    @property
+    def is_settled(self) -> bool:
+        """Everything is held, and nothing is on its way in or out."""
+        return self.state is ClaimState.PRESENT and not self._unseen and not self.retired
+
     def covers(self, key: VipKey) -> bool:
         """True if this claim answers for ``key``; an address of ours outside all is a stray."""
         return self.state is not ClaimState.ABSENT and self._is_ours(key)

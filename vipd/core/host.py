@@ -71,10 +71,15 @@ class HostView:
             self.lose_address(entry)
         return lost
 
-    def see_address(self, address: HostAddress) -> None:
+    def see_address(self, address: HostAddress) -> bool:
+        """Note ``address``; True if exactly this was known already."""
         # IPv4 may have one address twice, with different prefixes; IPv6 may not.
-        self._entries[_entry_key(address)] = address
-        self._prefixes.setdefault(address.key, set()).add(_entry_key(address)[2])
+        entry = _entry_key(address)
+        if self._entries.get(entry) == address:
+            return True
+        self._entries[entry] = address
+        self._prefixes.setdefault(address.key, set()).add(entry[2])
+        return False
 
     def lose_address(self, address: HostAddress) -> None:
         entry = _entry_key(address)
@@ -151,10 +156,10 @@ class HostView:
         return tuple(self._place(vip, networks) for vip in vips)
 
     def _place(self, vip: Vip, networks: list[tuple[int, int]]) -> Vip:
-        if vip.family is Family.IPV6:
-            return vip
         if held := self.entries(vip.key):
             return replace(vip, prefix=held[0].prefix)
+        if vip.family is Family.IPV6:
+            return vip
         value = int.from_bytes(vip.address)
         if any(value >> shift == network for network, shift in networks):
             return replace(vip, prefix=32)

@@ -78,6 +78,7 @@ from vipd.core.signals import (
     VipSeen,
     Wish,
 )
+from vipd.core.timing import takeover_floor_ns
 from vipd.errors import InvariantViolated
 from vipd.model import (
     LEAVING_PRIORITY,
@@ -138,7 +139,7 @@ class Instance:
         self.vip_addresses = vip_addresses
         self._host = host
         self._actions = actions
-        self._vips = {vip.key: vip for vip in config.vips}
+        self._know_vips()
         self._faults: dict[Reason, str] = {}
         self._backoffs: dict[Reason, _Backoff] = {}
         self._foreign = ForeignWatch()
@@ -203,6 +204,16 @@ class Instance:
             self._review_foreign(overdue, now)
             self.judge_host(now)
 
+    def _know_vips(self) -> None:
+        self._vips = {vip.key: vip for vip in self.config.vips}
+        self.interfaces = frozenset(
+            {self.config.interface, *(vip.interface for vip in self.config.vips)}
+        )
+
+    def minds(self, stall: LoopStalled) -> bool:
+        """Was the loop so late that the peers may have replaced this router meanwhile?"""
+        return stall.late_ns >= takeover_floor_ns(self.config.advert_interval_ns)
+
     # --- reload -------------------------------------------------------------------------------
 
     def can_become(self, config: InstanceConfig) -> bool:
@@ -216,7 +227,7 @@ class Instance:
     def reconfigure(self, config: InstanceConfig, elsewhere: set[VipKey], now: Instant) -> None:
         """Take ``config`` over. VIPs that another instance has now (``elsewhere``) stay put."""
         old, self.config = self.config, config
-        self._vips = {vip.key: vip for vip in config.vips}
+        self._know_vips()
         self.election.standing = _standing(config, self.source or b"")
         self.claim.lifetime_s = config.address_lifetime_s
         plan = self.claim.announcements
@@ -233,7 +244,7 @@ class Instance:
         kept = tuple(vip for vip in self.config.vips if vip.key not in elsewhere)
         if kept != self.config.vips or not elsewhere.isdisjoint(self.claim.retired):
             self.config = replace(self.config, vips=kept)
-            self._vips = {vip.key: vip for vip in kept}
+            self._know_vips()
             self._feed(self.claim, VipsChanged(kept, (), frozenset(elsewhere)), now)
 
     def _change_vips(self, old: tuple[Vip, ...], elsewhere: set[VipKey], now: Instant) -> None:
@@ -362,7 +373,7 @@ class Instance:
 
     def _level_faults(self) -> dict[Reason, str]:
         faults: dict[Reason, str] = {}
-        for name in {self.config.interface, *(vip.interface for vip in self.config.vips)}:
+        for name in sorted(self.interfaces):
             link = self._host.link_named(name)
             if link is None:
                 faults[Reason.INTERFACE_MISSING] = name

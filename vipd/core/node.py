@@ -54,6 +54,7 @@ from vipd.model import (
     HostAddress,
     InstanceConfig,
     Instant,
+    Link,
     NodeConfig,
     Note,
     NoteKind,
@@ -219,7 +220,8 @@ class Node:
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
         self._reading_after_stall = True
         suspended = 0
-        for instance in self.instances.values():
+        # A late wake-up is common, one that is late enough to matter to a router is not.
+        for instance in [each for each in self.instances.values() if each.minds(event)]:
             instance.stalled(event, now)
             suspended += instance.election.suspended
             self._touch(instance, now)
@@ -229,7 +231,7 @@ class Node:
 
     def _stall_drained(self, event: StallDrained, now: Instant) -> None:
         self._reading_after_stall = False
-        for instance in self.instances.values():
+        for instance in [each for each in self.instances.values() if each.election.suspended]:
             instance.stall_over(event, now)
             self._touch(instance, now)
 
@@ -289,23 +291,35 @@ class Node:
         if not self._synced or old == event.link:
             return
         for instance in self.instances.values():
-            if event.link.name in _interfaces(instance.config):
+            if event.link.name in instance.interfaces:
                 instance.link_changed(old, event.link, now)
-        self._look_anew(now)
+        self._judge_link(old, event.link, now)
 
     def _link_gone(self, event: LinkGone, now: Instant) -> None:
+        old = self.host.links.get(event.index)
         self.host.lose_link(event.index)
         if self._synced:
+            self._judge_link(old, None, now)
+
+    def _judge_link(self, old: Link | None, new: Link | None, now: Instant) -> None:
+        """Only links that a router uses matter to it; hosts of containers have many others."""
+        names = {link.name for link in (old, new) if link is not None}
+        everybody = (*self.instances.values(), *self._leaving.values())
+        if any(not names.isdisjoint(instance.interfaces) for instance in everybody):
             self._look_anew(now)
+        else:
+            self._sweep(now)
 
     def _address_seen(self, event: AddressSeen, now: Instant) -> None:
-        self.host.see_address(event.address)
+        known = self.host.see_address(event.address)
         if not self._synced:
             return
         key = self.host.key_of(event.address)
         if key is None:
             return
         instance = self._by_vip.get(key)
+        if known and instance is not None and instance.claim.is_settled:
+            return  # a renewal: by far the most frequent event, and no news
         if instance is not None:
             instance.vip_seen(key, now)
             self._touch(instance, now)
@@ -410,10 +424,6 @@ class Node:
 def _held_elsewhere(instance: Instance, name: str, holders: dict[VipKey, str]) -> set[VipKey]:
     """Those VIPs of the router ``name`` that another router has by the new configuration."""
     return {key for key in instance.vip_keys if holders.get(key, name) != name}
-
-
-def _interfaces(config: InstanceConfig) -> set[str]:
-    return {config.interface, *(vip.interface for vip in config.vips)}
 
 
 HANDLERS: dict[type, Callable[[Node, Any, Instant], None]] = {
