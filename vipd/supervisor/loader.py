@@ -26,25 +26,42 @@ class ConfigurationRefused(VipdError):
 def load_first(path: Path) -> Compiled:
     """At start, when nothing runs yet. Raises ConfigurationRefused, AdapterError."""
     order = encode(CompileWanted(str(path), 1))
-    result = subprocess.run(
-        _COMMAND, input=order, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False
-    )
+    try:
+        result = subprocess.run(
+            _COMMAND, input=order, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise _too_slow(path) from None
+    except OSError as error:
+        raise _not_started(error) from error
     return _judge(result.returncode, result.stdout)
 
 
 async def load_again(path: Path, generation: int, old: NodeConfig) -> Compiled:
     """A reload; the supervisor's loop goes on meanwhile. Raises as ``load_first``."""
-    child = await asyncio.create_subprocess_exec(
-        *_COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *_COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+    except OSError as error:
+        raise _not_started(error) from error
     order = encode(CompileWanted(str(path), generation, old))
     try:
         answer, _errors = await asyncio.wait_for(child.communicate(order), TIMEOUT_S)
     except TimeoutError:
         child.kill()
         await child.wait()
-        raise AdapterError(f"reading {path} took longer than {TIMEOUT_S:.0f} s") from None
+        raise _too_slow(path) from None
     return _judge(child.returncode or 0, answer)
+
+
+def _not_started(error: OSError) -> AdapterError:
+    what = f"the child that reads the configuration: {_COMMAND[0]}: {error.strerror}"
+    return AdapterError(what, error.errno or 0)
+
+
+def _too_slow(path: Path) -> AdapterError:
+    return AdapterError(f"reading {path} took longer than {TIMEOUT_S:.0f} s")
 
 
 def _judge(status: int, answer: bytes) -> Compiled:
