@@ -65,10 +65,10 @@ def test_goals(judge: object, vipd: tuple[float], keepalived: tuple[float], met:
 
 
 def test_what_never_ended_has_no_ratio_and_meets_no_limit() -> None:
-    figure = Figure("x", "x", "ms", Samples((5.0,), True), Samples((4.0,)), "<= 9", at_most(9))
+    figure = Figure("x", "x", "ms", Samples((5.0,), True), Samples((4.0,)), "≤ 9", at_most(9))
     assert figure.ratio is None
     assert figure.met is False
-    assert figure.row()[2] == "> 5 ms"
+    assert figure.row()[1] == "> 5 ms"
 
 
 def test_nothing_measured_is_a_failure_of_the_measurement() -> None:
@@ -90,7 +90,7 @@ def test_a_short_run_measures_both_and_writes_every_value(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     (figure,) = json.loads(file.read_text())["figures"]
     assert figure["name"] == "takeover"
-    assert figure["name"] in done.stdout
+    assert figure["what"] in done.stdout
     for kind in ("vipd", "keepalived"):
         values = figure[kind]["values"]
         assert len(values) >= 13

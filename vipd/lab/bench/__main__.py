@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -24,38 +25,61 @@ from rich.text import Text
 from vipd.errors import AdapterError
 from vipd.lab.bench.figures import HEADS, Figure, MeasurementFailed
 from vipd.lab.bench.latency import many_vips, takeover
-from vipd.lab.bench.outages import Progress, cut, sigkill, sigterm
-from vipd.lab.bench.pairs import machine
+from vipd.lab.bench.outages import Progress, cut, interval_name, sigkill, sigterm
+from vipd.lab.bench.pairs import Arena, Arenas, machine
 from vipd.lab.bench.steady import false_failovers, footprint
 from vipd.lab.namespace import ensure_privileges
 from vipd.lab.screen import Screen
 
 Measurement = Callable[[Progress], Iterator[Figure]]
 _BUSY_LOAD = 0.5
+_FOOTNOTE = "median (greatest) of all repetitions; no goal: for information"
 
 
-def measurements(quick: bool) -> dict[str, Measurement]:
+def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
     """Name -> what measures it, in the order of the table."""
     few, slow, many, vips, load_s, rest_s = (2, 1, 15, 2, 8, 3) if quick else (5, 5, 100, 7, 60, 15)
-    return {
-        "sigterm-1s": partial(sigterm, 1000, slow),
-        "sigterm-100ms": partial(sigterm, 100, few),
-        "cut-1s": partial(cut, 1000, slow),
-        "cut-100ms": partial(cut, 100, few),
-        "sigkill-1s": partial(sigkill, 1000, slow),
-        "sigkill-100ms": partial(sigkill, 100, few),
+    outages: dict[str, Measurement] = {
+        f"{outage.__name__}-{interval_name(interval_ms)}": partial(
+            _in_arena, arenas, outage, interval_ms, repetitions
+        )
+        for interval_ms, repetitions in ((1000, slow), (100, few))
+        for outage in (sigterm, cut, sigkill)
+    }
+    others: dict[str, Measurement] = {
         "takeover": partial(takeover, many),
         "vips": partial(many_vips, vips),
         "load": partial(false_failovers, load_s),
         "footprint": partial(footprint, rest_s),
     }
+    return {
+        **outages,
+        **{name: partial(_alone, arenas, other) for name, other in others.items()},
+    }
+
+
+def _in_arena(
+    arenas: Arenas,
+    outage: Callable[[Arena, int, int, Progress], Iterator[Figure]],
+    interval_ms: int,
+    repetitions: int,
+    progress: Progress,
+) -> Iterator[Figure]:
+    return outage(arenas.get(interval_ms), interval_ms, repetitions, progress)
+
+
+def _alone(arenas: Arenas, other: Measurement, progress: Progress) -> Iterator[Figure]:
+    """What builds a lab of its own wants the machine for itself."""
+    arenas.close()
+    return other(progress)
 
 
 class Bench:
     """Runs measurements one after the other and says what it is doing."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, arenas: Arenas) -> None:
         self._screen = screen
+        self._arenas = arenas
         self._began = time.monotonic()
         self.figures: list[Figure] = []
         self.failed: list[str] = []
@@ -72,12 +96,13 @@ class Bench:
             found = list(measurement(progress))
         except (MeasurementFailed, AdapterError, OSError, RuntimeError) as error:
             self.failed.append(name)
+            self._arenas.close()  # whatever state it was left in
             self._screen.line(Text(f"{name}: measurement failed: {error}", style="bold red"))
             return
         self.figures += found
         took = f"({time.monotonic() - began:.0f} s)"
         for figure in found:
-            _, what, vipd, keepalived, *_ = figure.row()
+            what, vipd, keepalived, *_ = figure.row()
             self._screen.line(f"{what.strip()}: vipd {vipd}, keepalived {keepalived} {took}")
             took = ""
 
@@ -111,9 +136,9 @@ def _chosen(wanted: list[str], known: dict[str, Measurement]) -> dict[str, Measu
 
 
 def main() -> int:
-    known = measurements(quick=False)
-    options = _arguments(list(known))
-    chosen = _chosen(options.names, measurements(options.quick))
+    arenas = Arenas()
+    options = _arguments(list(measurements(False, arenas)))
+    chosen = _chosen(options.names, measurements(options.quick, arenas))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         ensure_privileges()
@@ -127,15 +152,16 @@ def main() -> int:
     if float(str(on["load_before"])) > _BUSY_LOAD:
         note = f"this machine is busy (load {on['load_before']:.1f}): times are worth little"
         screen.line(Text(note, style="yellow"))
-    bench = Bench(screen)
+    bench = Bench(screen, arenas)
     try:
-        with screen:
+        with closing(arenas), screen:
             for name, measurement in chosen.items():
                 bench.run(name, measurement)
     except KeyboardInterrupt:
         return 130
     screen.line()
     screen.table(HEADS, [figure.row() for figure in bench.figures])
+    screen.line(_FOOTNOTE)
     if options.json:
         content = {"machine": on, "figures": [figure.as_json() for figure in bench.figures]}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -64,7 +64,7 @@ class Figure:
         ratio = "-" if self.ratio is None else f"{self.ratio:.2f}"
         met = {True: "yes", False: "NO", None: ""}[self.met]
         shown = [self._shown(samples) for samples in (self.vipd, self.keepalived)]
-        return [self.name, self.what, *shown, ratio, self.goal, met]
+        return [self.what, *shown, ratio, self.goal, met]
 
     def _shown(self, samples: Samples) -> str:
         if samples.endless:
@@ -89,7 +89,6 @@ class Figure:
 
 
 HEADS = (
-    "name",
     "measure",
     "vipd\nmedian (max)",
     "keepalived\nmedian (max)",

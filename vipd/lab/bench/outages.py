@@ -18,7 +18,7 @@ from vipd.lab.bench.figures import (
     at_most_times,
     samples,
 )
-from vipd.lab.bench.pairs import Arena, Pair, arena
+from vipd.lab.bench.pairs import Arena, Pair
 from vipd.lab.hosts import now_ns
 from vipd.lab.outages import longest_outage
 from vipd.model import MILLISECOND_NS, SECOND_NS, Instant
@@ -46,41 +46,41 @@ def _taken_over(field: Arena, pair: Pair, start_ns: Instant) -> float:
     return outage.length_ns / MILLISECOND_NS
 
 
-def sigterm(interval_ms: int, repetitions: int, progress: Progress) -> Iterator[Figure]:
+def sigterm(
+    field: Arena, interval_ms: int, repetitions: int, progress: Progress
+) -> Iterator[Figure]:
     """SIGTERM to the master."""
     values: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with arena(interval_ms) as field:
-        for repetition in range(repetitions):
-            for kind in in_turn(repetition):
-                pair = field.pairs[kind]
-                start_ns = now_ns()
-                pair.high.stop()
-                values[kind].append(_taken_over(field, pair, start_ns))
-                pair.high.wait()
-                progress(f"{repetition + 1}/{repetitions} {kind} {values[kind][-1]:.0f} ms")
-            for pair in field.pairs.values():
-                pair.high.start()
-            field.wait_home()
-    yield _outage("sigterm", "outage, SIGTERM of the master", interval_ms, values)
+    for repetition in range(repetitions):
+        for kind in in_turn(repetition):
+            pair = field.pairs[kind]
+            start_ns = now_ns()
+            pair.high.stop()
+            values[kind].append(_taken_over(field, pair, start_ns))
+            pair.high.wait()
+            progress(f"{repetition + 1}/{repetitions} {kind} {values[kind][-1]:.0f} ms")
+        for pair in field.pairs.values():
+            pair.high.start()
+        field.wait_home()
+    yield _outage("sigterm", "SIGTERM of the master", interval_ms, values)
 
 
-def cut(interval_ms: int, repetitions: int, progress: Progress) -> Iterator[Figure]:
+def cut(field: Arena, interval_ms: int, repetitions: int, progress: Progress) -> Iterator[Figure]:
     """The master's host loses the network, unseen by itself."""
     values: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with arena(interval_ms) as field:
-        for repetition in range(repetitions):
-            for kind in in_turn(repetition):
-                pair = field.pairs[kind]
-                field.ear.wait_phase(pair.high, (repetition + 0.5) / repetitions)
-                start_ns = now_ns()
-                field.lab.detach(pair.high.host.name)
-                values[kind].append(_taken_over(field, pair, start_ns))
-                progress(f"{repetition + 1}/{repetitions} {kind} {values[kind][-1]:.0f} ms")
-            for pair in field.pairs.values():
-                field.lab.attach(pair.high.host.name)
-            _wait_yielded(field)
-            field.wait_home()
-    yield _outage("cut", "outage, master's host cut off", interval_ms, values)
+    for repetition in range(repetitions):
+        for kind in in_turn(repetition):
+            pair = field.pairs[kind]
+            field.ear.wait_phase(pair.high, (repetition + 0.5) / repetitions)
+            start_ns = now_ns()
+            field.lab.detach(pair.high.host.name)
+            values[kind].append(_taken_over(field, pair, start_ns))
+            progress(f"{repetition + 1}/{repetitions} {kind} {values[kind][-1]:.0f} ms")
+        for pair in field.pairs.values():
+            field.lab.attach(pair.high.host.name)
+        _wait_yielded(field)
+        field.wait_home()
+    yield _outage("cut", "master's host cut off", interval_ms, values)
 
 
 def _wait_yielded(field: Arena) -> None:
@@ -94,53 +94,54 @@ def _outage(name: str, what: str, interval_ms: int, values: dict[str, list[float
     each = interval_name(interval_ms)
     return Figure(
         f"{name}-{each}",
-        f"{what}, advert {each}",
+        f"{what}, advert {each}: outage",
         "ms",
         samples(values[VIPD]),
         samples(values[KEEPALIVED]),
-        "<= 1.05 x keepalived",
+        "≤ 1.05 × keepalived",
         at_most_times(1.05),
     )
 
 
-def sigkill(interval_ms: int, repetitions: int, progress: Progress) -> Iterator[Figure]:
+def sigkill(
+    field: Arena, interval_ms: int, repetitions: int, progress: Progress
+) -> Iterator[Figure]:
     """All processes of the master die at once: who serves, and how long do two have the address?"""
     served: dict[str, list[float]] = {kind: [] for kind in KINDS}
     doubled: dict[str, list[float]] = {kind: [] for kind in KINDS}
     endless = dict.fromkeys(KINDS, False)
-    with arena(interval_ms) as field:
-        for repetition in range(repetitions):
-            for kind in in_turn(repetition):
-                pair = field.pairs[kind]
-                field.ear.wait_phase(pair.high, (repetition + 0.5) / repetitions)
-                start_ns = now_ns()
-                pair.high.kill()
-                taken_ns = _low_answers(field, pair, start_ns)
-                served[kind].append((taken_ns - start_ns) / MILLISECOND_NS)
-                length_ns, over = _two_addresses(pair, taken_ns)
-                doubled[kind].append(length_ns / MILLISECOND_NS)
-                endless[kind] |= not over
-                progress(f"{repetition + 1}/{repetitions} {kind} {served[kind][-1]:.0f} ms")
-            for pair in field.pairs.values():
-                pair.high.start()
-            field.wait_home()
-        down_ms = field.pairs[VIPD].low.router.master_down_ns / MILLISECOND_NS
+    for repetition in range(repetitions):
+        for kind in in_turn(repetition):
+            pair = field.pairs[kind]
+            field.ear.wait_phase(pair.high, (repetition + 0.5) / repetitions)
+            start_ns = now_ns()
+            pair.high.kill()
+            taken_ns = _low_answers(field, pair, start_ns)
+            served[kind].append((taken_ns - start_ns) / MILLISECOND_NS)
+            length_ns, over = _two_addresses(pair, taken_ns)
+            doubled[kind].append(length_ns / MILLISECOND_NS)
+            endless[kind] |= not over
+            progress(f"{repetition + 1}/{repetitions} {kind} {served[kind][-1]:.0f} ms")
+        for pair in field.pairs.values():
+            pair.high.start()
+        field.wait_home()
+    down_ms = field.pairs[VIPD].low.router.master_down_ns / MILLISECOND_NS
     each = interval_name(interval_ms)
     lifetime_ms = lifetime_s(down_ms) * 1000
     figures: list[tuple[str, str, dict[str, list[float]], str, Judgement, dict[str, bool]]] = [
         (
             f"sigkill-{each}",
-            f"next master serves after SIGKILL of all, advert {each}",
+            f"SIGKILL of all, advert {each}: new master serves",
             served,
-            f"<= {down_ms / 1000:.2f} s (RFC) + 1 s",
+            f"≤ {down_ms / 1000:.2f} s (RFC) + 1 s",
             at_most(down_ms + 1000),
             {},
         ),
         (
             f"sigkill-{each}-two",
-            "  and two hosts have the address for",
+            "  two hosts have the address",
             doubled,
-            f"<= lifetime {lifetime_ms / 1000:.0f} s + 1 s",
+            f"≤ lifetime {lifetime_ms / 1000:.0f} s + 1 s",
             at_most(lifetime_ms + 1000),
             endless,
         ),

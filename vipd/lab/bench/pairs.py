@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,22 +132,34 @@ class Arena:
     def _is_home(self, pair: Pair) -> bool:
         return self.answers.steady(pair.vip, pair.high.host.name) and not pair.low.holds_any()
 
-    def wait(self, condition: object, timeout_s: float, what: str) -> Instant:
+    def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> Instant:
         try:
-            return wait_for(condition, timeout_s, what)  # type: ignore[arg-type]
+            return wait_for(condition, timeout_s, what)
         except TimeoutError as error:
             raise MeasurementFailed(str(error)) from error
 
 
-@contextmanager
-def arena(interval_ms: int) -> Iterator[Arena]:
-    """A lab with two pairs, at home."""
-    with Lab([*host_names(VIPD), *host_names(KEEPALIVED)]) as lab:
-        built = Arena(lab, interval_ms)
-        try:
-            yield built
-        finally:
-            built.close()
+class Arenas:
+    """One arena at a time, kept while the next measurement wants the same interval."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._interval_ms = 0
+        self._arena: Arena | None = None
+
+    def get(self, interval_ms: int) -> Arena:
+        """Two pairs with this advert interval, at home."""
+        if self._arena is None or interval_ms != self._interval_ms:
+            self.close()
+            lab = self._stack.enter_context(Lab([*host_names(VIPD), *host_names(KEEPALIVED)]))
+            self._arena = self._stack.enter_context(closing(Arena(lab, interval_ms)))
+            self._interval_ms = interval_ms
+        return self._arena
+
+    def close(self) -> None:
+        """End the arena, if there is one."""
+        self._arena = None
+        self._stack.close()
 
 
 def forget_neighbours(host: Host, vips: Collection[str]) -> None:
@@ -174,11 +186,10 @@ class AdvertEar:
 
     def wait_phase(self, speaker: Speaker, phase: float) -> None:
         """Return at this part (0..1) of the interval after an advert of the speaker."""
-        while True:
-            try:
-                self._socket.recv(2048, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(2048)
         self._socket.settimeout(5 * speaker.router.interval_ns / SECOND_NS + 1)
         while True:
             try:

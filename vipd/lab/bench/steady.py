@@ -90,7 +90,7 @@ def false_failovers(seconds: int, progress: Progress) -> Iterator[Figure]:
             counted[kind] = float(failovers(adverts, pair.low.host.name))
             pauses[kind] = longest_pause_ns(adverts) / MILLISECOND_NS
     first, second = (samples([counted[kind]]) for kind in KINDS)
-    what = f"false failovers in {seconds} s, advert 10 ms, all CPUs busy"
+    what = f"false failovers in {seconds} s, advert 10 ms, busy CPUs"
     yield Figure("load", what, "", first, second, "0", at_most(0))
     first, second = (samples([pauses[kind]]) for kind in KINDS)
     yield Figure("load-pause", "  longest pause between two adverts", "ms", first, second)
@@ -129,11 +129,11 @@ def footprint(seconds: int, progress: Progress) -> Iterator[Figure]:
             cpu[kind], memory[kind] = _use(kind, interval_ms, seconds)
         if interval_ms == 1000:
             first, second = (samples(memory[kind]) for kind in KINDS)
-            what = "memory per node, all processes (RSS)"
-            goal = f"<= {_MOST_MEMORY_MIB:.0f} MiB"
+            what = "memory of a node, all processes (RSS)"
+            goal = f"≤ {_MOST_MEMORY_MIB:.0f} MiB"
             yield Figure("memory", what, "MiB", first, second, goal, at_most(_MOST_MEMORY_MIB))
         first, second = (samples(cpu[kind]) for kind in KINDS)
-        yield Figure(f"cpu-{each}", f"CPU per node, advert {each}", "ms/s", first, second)
+        yield Figure(f"cpu-{each}", f"CPU of a node, advert {each}", "ms/s", first, second)
 
 
 def _use(kind: str, interval_ms: int, seconds: int) -> tuple[list[float], list[float]]:
