@@ -231,6 +231,19 @@ class Demo:
         self._lab.detach("lb1")
 
     def _connect(self) -> None:
+        """Right after an advert of lb1's, so that lb2's next one is heard before lb1's.
+
+        Then lb1 learns that it had a rival and announces again. The other way round lb2 gives way
+        in silence (RFC 9568 §6.4.3), and the client finds out only when its neighbour entry has
+        expired, some 7 s later: with keepalived as well.
+        """
+        interval_ns = _WEB.interval_ns
+
+        def just_spoke() -> bool:
+            last_ns = self._timeline.wire.last_advert_ns("lb1", _WEB.vrid)
+            return (now_ns() - last_ns) % interval_ns < interval_ns // 5
+
+        self._watch(just_spoke, 2 * interval_ns / SECOND_NS)
         self._lab.attach("lb1")
 
     def finish(self) -> Run:
@@ -283,18 +296,20 @@ def show_table(screen: Screen, directory: Path) -> tuple[str, ...]:
 
 
 _INTRODUCTION = """\
-Two load balancers on one switch, each with vipd and an HTTP server. A client asks both VIPs
-1000 times a second; lines marked "client" are what it saw, "wire" what the switch saw.
+Two load balancers on one switch, each with vipd and an HTTP server. A client asks
+both VIPs 1000 times a second. "client" is what it saw, "wire" what the switch saw.
 
-  web  192.0.2.100   advert every 1 s      at home on lb1, priority 150; lb2 100
-  api  192.0.2.101   advert every 200 ms   at home on lb2, priority 150; lb1 100"""
+  web  192.0.2.100   advert every 1 s      home lb1 (priority 150), lb2 has 100
+  api  192.0.2.101   advert every 200 ms   home lb2 (priority 150), lb1 has 100"""
 _FOOTNOTES = """
-outage      the longest time without an answer, as the client saw it; a few ms are this machine's
-RFC allows  the time that VRRP itself takes: skew time after a goodbye, master down interval after
-            silence. After kill -9 the VIP's address outlives its daemon for a moment (address
-            lifetime), so its user need not notice anything
-cut off     lb1 goes on as master, unheard: plain VRRP cannot know. Nobody can reach it, and when it
-            is back, lb2 gives way to its priority"""
+outage      longest time without an answer, seen by the client; a few ms are the
+            machine's own
+RFC allows  what VRRP itself takes: the skew time after a goodbye, the master down
+            interval after silence. After kill -9 the address outlives its daemon
+            until its lifetime ends, so that users need not notice anything
+cut off     lb1 goes on as master, unheard: plain VRRP cannot know. When it is back,
+            lb2 gives way to its priority. (If lb1 happens to speak first, a client
+            needs its ARP timeout to notice, about 7 s; the demo avoids that moment.)"""
 
 
 def _perform(screen: Screen, directory: Path) -> list[str]:

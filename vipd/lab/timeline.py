@@ -175,6 +175,10 @@ class WireFollower:
         self._until_ns = until_ns
         return facts
 
+    def last_advert_ns(self, port: str, vrid: int) -> Instant:
+        """The newest advert of a host that was read so far; 0 if there is none."""
+        return self._spoke.get((port, vrid), 0)
+
     def _judge(self, frame: Frame) -> list[Fact]:
         advert = advert_in(frame)
         if advert is not None and advert.vrid in self._names:
@@ -211,7 +215,7 @@ class Timeline:
 
     def __init__(self, client: ClientFollower, wire: WireFollower) -> None:
         self.client = client
-        self._wire = wire
+        self.wire = wire
         self._waiting: list[Fact] = []
 
     def add(self, facts: Iterable[Fact]) -> None:
@@ -221,7 +225,7 @@ class Timeline:
         """What can be told by now."""
         until_ns = now_ns() - LAG_NS if until_ns is None else until_ns
         self._waiting += self.client.read()
-        self._waiting += self._wire.read(until_ns)
+        self._waiting += self.wire.read(until_ns)
         told = sorted(
             (fact for fact in self._waiting if fact.t_ns <= until_ns), key=lambda fact: fact.t_ns
         )
