@@ -44,7 +44,7 @@ MUTATIONS = (
         _T,
         "V2_SKEW_UNIT_US if version == 2 else v3_unit_us",
         "interval_ns // MICROSECOND_NS if version == 2 else v3_unit_us",
-        seed=4,
+        seed=6,
     ),
     Mutation(
         "down-too-short",
@@ -59,7 +59,7 @@ MUTATIONS = (
         _T,
         "    return 3 * interval_ns\n",
         "    return 3000 * interval_ns\n",
-        seed=11,
+        seed=16,
     ),
     # --- election: backup -----------------------------------------------------------------------
     Mutation(
@@ -133,7 +133,7 @@ MUTATIONS = (
         _E,
         "priority == own.priority and heard.source > own.source:",
         "priority == own.priority and heard.source < own.source:",
-        seed=4,
+        seed=9,
     ),
     Mutation(
         "tie-break-signed",
@@ -141,7 +141,7 @@ MUTATIONS = (
         _E,
         "priority == own.priority and heard.source > own.source:",
         "priority == own.priority and heard.source[:-1] > own.source[:-1]:",
-        seed=4,
+        seed=9,
     ),
     Mutation(
         "higher-priority-ignored",
@@ -174,7 +174,7 @@ MUTATIONS = (
         _E,
         "        elif priority == LEAVING_PRIORITY:  # F11\n            self._reply(now)\n",
         "        elif priority == LEAVING_PRIORITY:  # F11\n            pass\n",
-        seed=20,
+        seed=81,
     ),
     Mutation(
         "losing-advert-not-answered",
@@ -215,7 +215,7 @@ MUTATIONS = (
         "            self._suspended = True\n"
         "            self.deadline = _now\n"
         "            self._wishes.append(AdvertWanted())\n",
-        seed=10,
+        seed=16,
     ),
     Mutation(
         "overtaken-while-stalled-stays",
@@ -223,7 +223,7 @@ MUTATIONS = (
         _E,
         "        if self._suspended:\n            self._hear_after_stall(heard, now)\n",
         "        if self._suspended:\n            pass\n",
-        seed=10,
+        seed=16,
     ),
     Mutation(
         "silent-after-stall",
@@ -234,7 +234,7 @@ MUTATIONS = (
         "        self._wishes.append(AdvertWanted())\n",
         "        self._suspended = False\n"
         "        self.deadline = now + self.standing.interval_ns\n",
-        seed=135,
+        seed=186,
     ),
     # --- claim ----------------------------------------------------------------------------------
     Mutation(
@@ -268,7 +268,7 @@ MUTATIONS = (
         _C,
         "            self._restore([signal.vip], now)\n",
         "            pass\n",
-        seed=9,
+        seed=10,
     ),
     Mutation(
         "renewal-off",
@@ -290,7 +290,7 @@ MUTATIONS = (
         _C,
         "            self._remove_all(now)\n            return\n        if leaving",
         "            return\n        if leaving",
-        seed=23,
+        seed=83,
     ),
     Mutation(
         "lost-message-not-checked",
@@ -299,7 +299,7 @@ MUTATIONS = (
         "        self._todo = {vip.key: vip for vip in self._missing()}\n"
         "        self._add_next()\n\n    def _give_up(",
         "\n    def _give_up(",
-        seed=64,
+        seed=71,
     ),
     Mutation(
         "owner-vips-removed",
@@ -315,7 +315,7 @@ MUTATIONS = (
         _C,
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))))\n",
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))[1:]))\n",
-        seed=27,
+        seed=33,
     ),
     # --- instance -------------------------------------------------------------------------------
     Mutation(
@@ -333,7 +333,7 @@ MUTATIONS = (
         _I,
         "                self._actions.append(RemoveStray(remove))\n",
         "",
-        seed=10,
+        seed=27,
     ),
     Mutation(
         "link-down-ignored",
@@ -341,6 +341,7 @@ MUTATIONS = (
         _I,
         "            elif not link.up:\n",
         "            elif link.up is None:\n",
+        seed=6,
     ),
     Mutation(
         "refused-adverts-ignored",
@@ -348,7 +349,7 @@ MUTATIONS = (
         _I,
         "        if self._send_failures >= SEND_FAILURE_LIMIT:\n",
         "        if self._send_failures < 0:\n",
-        seed=31,
+        seed=34,
     ),
     Mutation(
         "reload-ignores-priority",
@@ -356,7 +357,7 @@ MUTATIONS = (
         _I,
         '        self.election.standing = _standing(config, self.source or b"")\n',
         "",
-        seed=6,
+        seed=8,
     ),
     Mutation(
         "rival-not-answered",
@@ -373,7 +374,7 @@ MUTATIONS = (
         _N,
         "            self._actions.append(RemoveStray(tuple(reversed(strays))))\n",
         "",
-        seed=4,
+        seed=16,
     ),
     Mutation(
         "finished-too-early",
@@ -388,7 +389,7 @@ MUTATIONS = (
         _N,
         "            instance.stall_over(event, now)\n",
         "            pass\n",
-        seed=135,
+        seed=186,
     ),
     Mutation(
         "source-flips",
@@ -396,6 +397,6 @@ MUTATIONS = (
         _H,
         "        if current in own:\n            return current\n",
         "",
-        seed=12,
+        seed=13,
     ),
 )

@@ -10,7 +10,6 @@ from collections import Counter
 
 import pytest
 
-from vipd.core.election import Election
 from vipd.model import SECOND_NS
 from vipd.sim.__main__ import KEPT, UNTRIED, VIOLATED, main
 from vipd.sim.coverage import MINIMA_PER_100_RUNS, report, too_little
@@ -83,7 +82,7 @@ def test_options_are_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_violation_is_named_and_replays(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Election, "skew_ns", 0)
+    monkeypatch.setattr("vipd.core.timing.skew_ns", lambda *_: 0)
     assert main(["--seed", "1", "--quiet"]) == VIOLATED
     first = capsys.readouterr().out
     assert "VIOLATED seed 1: early-takeover: " in first

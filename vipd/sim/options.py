@@ -224,7 +224,7 @@ def _instance(rng: random.Random, at: int, count: int) -> InstancePlan:
         intervals_ns=_intervals(rng, version, count),
         preempt=(preempt,) * count,
         preempt_delay_ns=rng.randint(1, 4) * SECOND_NS if delayed else 0,
-        vips=vips(family, at, rng.choice((1, 1, 1, 2, 2, 3, 5, 8, 40)), rng),
+        vips=vips(family, at, rng.choice((1, 1, 1, 1, 2, 2, 2, 3, 3, 5, 8, 12, 40)), rng),
         unicast=unicast,
         checksum=rng.choice((ChecksumForm.AUTO, ChecksumForm.PSEUDO, ChecksumForm.PLAIN)),
         auth_secret=secret,
@@ -247,7 +247,7 @@ def _priorities(rng: random.Random, count: int, *, owner: bool) -> tuple[int, ..
 def _intervals(rng: random.Random, version: int, count: int) -> tuple[Duration, ...]:
     if version == 2:
         return (rng.choice((1, 1, 2)) * SECOND_NS,) * count
-    choices = (1000, 1000, 1000, 700, 500, 300, 200, 100)
+    choices = (1000, 1000, 1000, 1000, 700, 500, 500, 300, 200, 100)
     if rng.random() < 0.2:  # v3 backups learn the master's interval
         return tuple(rng.choice(choices) * MILLISECOND_NS for _ in range(count))
     return (rng.choice(choices) * MILLISECOND_NS,) * count

@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 _ORDERS = (AddAddresses, RenewAddresses, RemoveAddresses)
 
+_JUDGED_WITHOUT_ACTIONS = (AdvertHeard, DeadlinePassed, LoopStalled, StallDrained)
+
 GRAIN_NS = 2_000
 """The formulas round down to microseconds; the twin does not round."""
 
@@ -318,6 +320,8 @@ class Judge:
     def after(
         self, engine: FakeEngine, event: Event, actions: tuple[Action, ...], now: Instant
     ) -> None:
+        if not actions and type(event) not in _JUDGED_WITHOUT_ACTIONS:
+            return  # every transition is noted, so nothing happened
         for action in actions:
             if type(action) in _ORDERS:
                 self._judge_order(engine, action)
