@@ -281,3 +281,43 @@ def test_frozen_supervisor_is_no_reason_to_kill_the_engine() -> None:
         sleep_ms(500)
         assert daemon.engine == engine
         assert daemon.holds()
+
+
+@pytest.mark.parametrize("reader", ["gone", "stuck"])
+def test_nobody_reads_the_log(reader: str) -> None:
+    """A broken or a full pipe: the supervisor neither fails nor waits, and goes on guarding."""
+    with Lab(["lb1"]) as lab:
+        one = Unread(lab["lb1"], router(150, interval_ms=100))
+        one.reader = reader
+        one.start()
+        one.wait_holds()
+        for _ in range(2):
+            old = one.engine
+            kill(old)
+            wait_for(lambda pid=old: one.engine not in (0, pid), PATIENCE_S, "no new engine")
+            one.wait_state("MASTER")
+            one.wait_holds()
+        assert one.status()["log_lines_lost"] > 0
+        one.stop()
+        assert one.wait() == 0
+        assert not one.holds_any()
+
+
+class Unread(Daemon):
+    """Its standard error is a pipe that nobody reads."""
+
+    reader = ""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", _UNREAD, self.reader, *super().command()]
+
+
+_UNREAD = """
+import fcntl, os, sys
+reader, writer = os.pipe()
+fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+os.write(writer, bytes(4096))
+os.dup2(writer, 2)
+os.set_inheritable(reader, sys.argv[1] == "stuck")
+os.execv(sys.argv[2], sys.argv[2:])
+"""

@@ -80,6 +80,7 @@ class Supervisor:
     async def run(self) -> int:
         """Until a signal ends it; returns the exit code."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
@@ -180,6 +181,14 @@ class Supervisor:
         self._exit = EXIT_FAILED
         self._stopping.set()
 
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would only log. In our own callbacks it means a guard that may be blind."""
+        error = context.get("exception")
+        self._log.error("unexpected", what=context["message"], error=repr(error))
+        if isinstance(error, Exception) and not {"transport", "protocol"} & context.keys():
+            self._exit = EXIT_FAILED
+            self._stopping.set()
+
     # --- reload -------------------------------------------------------------------------------
 
     def _reload_by_signal(self) -> None:
@@ -242,6 +251,7 @@ class Supervisor:
             "alarms": [],
             "maintenance": None,
             "notes_dropped": self._history.dropped,
+            "log_lines_lost": log.STREAM.lost,
         }
 
     def happened(self, instance: str, most: int) -> list[dict[str, Any]]:

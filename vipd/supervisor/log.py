@@ -1,13 +1,19 @@
 """The only renderer of notes: which level, which words. The core has no logger, only notes.
 
 Logs are structlog events: readable on a terminal, JSON objects elsewhere.
+
+Nobody may be reading: a pager that stands still, a pipe whose other end died, a full disk. The
+supervisor guards the engine, so a line that cannot be written at once is dropped and counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import select
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -37,6 +43,30 @@ _LEVEL_OF = {
 }
 
 
+class Stream:
+    """A descriptor to write lines to, for a process that must neither wait nor fail for that."""
+
+    def __init__(self, fd: int) -> None:
+        self.lost = 0
+        self._fd = fd
+        self._ready = select.poll()
+        self._ready.register(fd, select.POLLOUT)
+
+    def write(self, text: str) -> None:
+        """Room for a write means room for a line: a pipe is ready with 4 KiB free."""
+        with contextlib.suppress(OSError):
+            if self._ready.poll(0):
+                os.write(self._fd, text.encode(errors="backslashreplace"))
+                return
+        self.lost += 1
+
+    def flush(self) -> None:
+        """Every line is out, or lost, when ``write`` returns."""
+
+
+STREAM = Stream(2)
+
+
 def configure(level: str, form: str) -> None:
     """``level`` and ``form`` as in the configuration's ``log:``; to standard error."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -52,7 +82,7 @@ def configure(level: str, form: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, STREAM)),
         cache_logger_on_first_use=False,
     )
 
