@@ -133,7 +133,8 @@ def test_source_lost_and_found() -> None:
         add_address(one.host, one.host.ipv4, 24)
         one.wait_holds()
         two.wait_free()
-        add_address(one.host, "192.0.2.2", 24)  # lower, and in another place of the list
+        add_address(one.host, "192.0.2.2", 24)  # lower
+        set_link(one.host, mtu=1400)  # a reason to look at everything anew
         later = now_ns()
         wire.wait_advert("lb1", later + 300 * MS)
         assert {a.source for a in wire.adverts("lb1", later)} == {one.host.ipv4}
@@ -171,3 +172,17 @@ def test_interface_appears_after_the_start() -> None:
         lab._plug(host)
         daemon.wait_holds()
         assert daemon.state() == "MASTER"
+
+
+def test_flapping_ends_where_it_should() -> None:
+    with pair() as (lab, one, two):
+        for number, pause_ms in enumerate((3, 20, 50, 120) * 5):
+            set_link(one.host, state="up" if number % 2 else "down")
+            sleep_ms(pause_ms)
+        for number, pause_ms in enumerate((3, 20, 50, 120) * 3):
+            (lab.link_up if number % 2 else lab.link_down)("lb1")
+            sleep_ms(pause_ms)
+        one.wait_holds()
+        two.wait_free()
+        one.wait_state("MASTER")
+        assert one.status()["engine"]["restarts"] == 0
