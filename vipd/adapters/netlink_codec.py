@@ -50,6 +50,10 @@ _USABLE_LINK = _IFF_UP | _IFF_RUNNING | _IFF_LOWER_UP
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _NOT_USABLE = _IFA_F_DADFAILED | _IFA_F_TENTATIVE
 
+_CACHEINFO_SIZE = 20
+_CACHEINFO_HEADER = _ATTRIBUTE.pack(_CACHEINFO_SIZE, 6)  # IFA_CACHEINFO, which comes last
+_MOST_KNOWN = 8192
+
 _ATTRIBUTE_TYPE_MASK = 0x3FFF  # without the "nested" and "network order" bits
 _ADDRESS_LENGTH = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
@@ -83,6 +87,8 @@ class AddressRemoval:
 
 
 KernelChange: TypeAlias = LinkChange | LinkRemoval | AddressChange | AddressRemoval
+
+_known_addresses: dict[tuple[int, bytes], AddressChange | AddressRemoval] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,22 @@ def _decode_link(message: Message) -> LinkChange | LinkRemoval | None:
 
 
 def _decode_address(message: Message) -> AddressChange | AddressRemoval | None:
+    """Remembers what it has read: renewals say the same again, but for their time stamps."""
     body = message.body
+    if body[-_CACHEINFO_SIZE : -_CACHEINFO_SIZE + 4] != _CACHEINFO_HEADER:
+        return _decode_new_address(message.kind, body)
+    key = (message.kind, body[:-_CACHEINFO_SIZE])
+    change = _known_addresses.get(key)
+    if change is None:
+        change = _decode_new_address(message.kind, body)
+        if change is not None:
+            if len(_known_addresses) >= _MOST_KNOWN:
+                _known_addresses.clear()
+            _known_addresses[key] = change
+    return change
+
+
+def _decode_new_address(kind: int, body: bytes) -> AddressChange | AddressRemoval | None:
     if len(body) < _ADDRESS.size:
         return None
     family, prefix, flags, _scope, index = _ADDRESS.unpack_from(body)
@@ -163,7 +184,7 @@ def _decode_address(message: Message) -> AddressChange | AddressRemoval | None:
     flags |= _number(attributes.get(_IFA_FLAGS))
     tag = attributes.get(_IFA_PROTO, b"\0")[:1] or b"\0"
     known = HostAddress(index, address, prefix, tag[0], bool(flags & _NOT_USABLE))
-    return AddressRemoval(known) if message.kind == RTM_DELADDR else AddressChange(known)
+    return AddressRemoval(known) if kind == RTM_DELADDR else AddressChange(known)
 
 
 def _attributes(body: bytes, offset: int) -> dict[int, bytes]:

@@ -110,6 +110,8 @@ class HostView:
             return []
         prefixes = self._prefixes.get((link.index, key[1]), ())
         found = [self._entries[link.index, key[1], prefix] for prefix in prefixes]
+        if len(found) < 2:
+            return found
         return sorted(found, key=lambda entry: (entry.tag != ADDRESS_TAG, entry.prefix))
 
     def has(self, key: VipKey) -> bool:
@@ -157,7 +159,8 @@ class HostView:
 
     def _place(self, vip: Vip, networks: list[tuple[int, int]]) -> Vip:
         if held := self.entries(vip.key):
-            return replace(vip, prefix=held[0].prefix)
+            prefix = held[0].prefix
+            return vip if prefix == vip.prefix else replace(vip, prefix=prefix)
         if vip.family is Family.IPV6:
             return vip
         value = int.from_bytes(vip.address)

@@ -50,6 +50,7 @@ from vipd.model import (
     ADDRESS_TAG,
     SECOND_NS,
     Address,
+    ClaimState,
     DiscardReason,
     HostAddress,
     InstanceConfig,
@@ -321,8 +322,11 @@ class Node:
         if known and instance is not None and instance.claim.is_settled:
             return  # a renewal: by far the most frequent event, and no news
         if instance is not None:
+            before = instance.claim.state
             instance.vip_seen(key, now)
-            self._touch(instance, now)
+            # Hundreds in a row while a claim is under way; only the last one moves a deadline.
+            if before is not ClaimState.ADDING or instance.claim.state is not before:
+                self._touch(instance, now)
         if event.address.tag != ADDRESS_TAG:
             self._judge_sources(event.address.address, now)
         if event.address.tag == ADDRESS_TAG and not self._is_covered(key):

@@ -56,8 +56,13 @@ LATE_NS = MILLISECOND_NS
 
 LONG_STALL_NS = 50 * MILLISECOND_NS
 
+LOOK_NS = MILLISECOND_NS // 4
+"""Deadlines are looked at again after results have taken this long."""
+
 RESULTS_BUDGET_NS = 5 * MILLISECOND_NS
 """A long chain of batches (1000 addresses) lets the sockets in between after this long."""
+
+_LINK_EVENTS = (LinkSeen, LinkGone, KernelResynced)
 
 FORWARDING = "/proc/sys/net/ipv6/conf/all/forwarding"
 
@@ -149,12 +154,17 @@ class Engine:
                 self._say_alive(now)
 
     def _serve_results(self) -> None:
-        enough = boottime_ns() + RESULTS_BUDGET_NS
-        while self._queue and boottime_ns() < enough:
+        now = boottime_ns()
+        enough = now + RESULTS_BUDGET_NS
+        looked = now
+        while self._queue and now < enough:
             event = self._queue.popleft()
-            self._sockets_stale |= isinstance(event, LinkSeen | LinkGone | KernelResynced)
-            self._feed(event, boottime_ns())
-            self._serve_deadlines()
+            self._sockets_stale |= isinstance(event, _LINK_EVENTS)
+            self._feed(event, now)
+            now = boottime_ns()
+            if now - looked > LOOK_NS:
+                self._serve_deadlines()
+                looked = now
 
     def _feed(self, event: Event, now: Instant) -> None:
         actions = self._node.handle(event, now)
