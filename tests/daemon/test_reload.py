@@ -55,7 +55,8 @@ def test_unchanged_master_keeps_its_vip() -> None:
         assert all(event.added for event in events)
         outage = longest_outage(client.answers()[VIP], begin + 100 * MS, end - 100 * MS)
         assert outage.length_ns < 200 * MS  # of a busy machine; the kernel's events are exact
-        assert wire.announcements(VIP, "lb1", begin) == []
+        # announced again only where the machine was so busy that the engine missed its time
+        assert wire.announcements(VIP, "lb1", begin) == [] or one.events("loop-stalled")
         assert {a.priority for a in wire.adverts(since_ns=begin)} == {150}
         assert two.state() == "BACKUP"
         assert one.status()["configuration"]["generation"] == 5
@@ -217,20 +218,44 @@ def test_reload_asked_for_during_the_start() -> None:
         one.wait_holds()
 
 
+def ask_without_end(daemon: Daemon) -> list[socket.socket]:
+    """So many questions that the channel to an engine that does not read is full."""
+    asking = []
+    for _ in range(400):
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.connect(str(daemon.control))
+        client.send(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")
+        asking.append(client)
+    return asking
+
+
 def test_reload_while_the_engine_does_not_read() -> None:
-    """Its channel is full of questions; the configuration must reach it all the same."""
+    """The configuration must reach it all the same."""
     with single(extra={"engine_timeout": "30s", "address_lifetime": "60s"}) as (_lab, one):
         kill(one.engine, signal.SIGSTOP)
-        asking = []
-        for _ in range(400):
-            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            client.connect(str(one.control))
-            client.send(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")
-            asking.append(client)
+        asking = ask_without_end(one)
         one.change(priority=111)
         kill(one.supervisor, signal.SIGHUP)
         one.wait_event("reloaded")
         kill(one.engine, signal.SIGCONT)
         wait_for(lambda: one.instance()["priority"]["base"] == 111, PATIENCE_S, "not taken over")
+        for client in asking:
+            client.close()
+
+
+def test_stop_while_the_engine_does_not_read() -> None:
+    """So must the order to stop: a release by the engine says goodbye, the supervisor's cannot."""
+    with single(extra={"engine_timeout": "30s", "address_lifetime": "60s"}) as (lab, one):
+        wire = Wire(lab)
+        kill(one.engine, signal.SIGSTOP)
+        asking = ask_without_end(one)
+        sleep_ms(500)
+        begin = now_ns()
+        one.stop()
+        sleep_ms(500)
+        kill(one.engine, signal.SIGCONT)
+        assert one.wait() == 0
+        assert not one.holds_any()
+        assert len([a for a in wire.adverts("lb1", begin) if a.priority == 0]) == 1
         for client in asking:
             client.close()

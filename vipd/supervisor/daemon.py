@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from vipd.ipc import (
     SnapshotWanted,
     StateApplied,
     StopWanted,
+    ToEngine,
 )
 from vipd.model import SECOND_NS, NodeConfig, Note, Reason, Snapshot
 from vipd.supervisor import leftovers, log
@@ -44,7 +46,7 @@ STOP_TIMEOUT_S = 4.0
 """Below the unit's TimeoutStopSec: an engine that does not release by then is killed."""
 
 SNAPSHOT_TIMEOUT_S = 1.0
-OFFER_AGAIN_S = 0.05
+INSIST_AGAIN_S = 0.05
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -101,7 +103,7 @@ class Supervisor:
     async def _stop_engine(self) -> None:
         """A clean release by the engine; by us, if it does not do it in time."""
         if self._guard.alive:
-            self._guard.send(StopWanted(Reason.STOPPED))
+            self._insist(lambda: StopWanted(Reason.STOPPED))
             try:
                 await asyncio.wait_for(self._engine_gone.wait(), STOP_TIMEOUT_S)
             except TimeoutError:
@@ -223,17 +225,17 @@ class Supervisor:
             self._log.warning("restart-needed", key="runtime_dir", kept=str(self._runtime_dir))
         leftovers.remember(self._runtime_dir, [self._config, compiled.state.config])
         self._compiled = compiled
-        self._offer_state()
+        self._insist(lambda: self._compiled.state)
         log.configure(compiled.log_level, compiled.log_format)
         for warning in compiled.warnings:
             self._log.warning("configuration-warning", warning=warning)
         generation = compiled.state.config.generation
         self._log.info("reloaded", generation=generation, changes=list(compiled.changes))
 
-    def _offer_state(self) -> None:
+    def _insist(self, message: Callable[[], ToEngine]) -> None:
         """Until the engine has taken it: one that does not read just now shall not miss it."""
-        if self._guard.alive and not self._guard.send(self._compiled.state):
-            asyncio.get_running_loop().call_later(OFFER_AGAIN_S, self._offer_state)
+        if self._guard.alive and not self._guard.send(message()):
+            asyncio.get_running_loop().call_later(INSIST_AGAIN_S, self._insist, message)
 
     # --- what the control socket asks ---------------------------------------------------------
 
