@@ -59,7 +59,7 @@ MUTATIONS = (
         _T,
         "    return 3 * interval_ns\n",
         "    return 3000 * interval_ns\n",
-        seed=16,
+        seed=2,
     ),
     # --- election: backup -----------------------------------------------------------------------
     Mutation(
@@ -84,7 +84,6 @@ MUTATIONS = (
         _E,
         "            self._takeover_reason = Reason.LOWER_PRIORITY_MASTER\n",
         "            self._follow(heard, now)\n",
-        seed=3,
     ),
     Mutation(
         "preempt-flag-ignored",
@@ -92,7 +91,7 @@ MUTATIONS = (
         _E,
         "        if not own.preempt:\n            return True\n",
         "",
-        seed=6,
+        seed=4,
     ),
     Mutation(
         "preempt-delay-ignored",
@@ -149,7 +148,6 @@ MUTATIONS = (
         _E,
         "        elif priority > own.priority:  # F12\n",
         "        elif priority > 255:  # F12\n",
-        seed=3,
     ),
     Mutation(
         "beaten-master-says-goodbye",
@@ -159,7 +157,6 @@ MUTATIONS = (
         "        self._wishes.append(ReleaseWanted(goodbye=False))\n",
         "        self._follow(heard, now)\n"
         "        self._wishes.append(ReleaseWanted(goodbye=True))\n",
-        seed=3,
     ),
     Mutation(
         "stopped-without-goodbye",
@@ -167,6 +164,7 @@ MUTATIONS = (
         _E,
         "            self._wishes.append(ReleaseWanted(goodbye=True))\n",
         "            self._wishes.append(ReleaseWanted(goodbye=False))\n",
+        seed=9,
     ),
     Mutation(
         "priority-0-not-answered",
@@ -174,7 +172,7 @@ MUTATIONS = (
         _E,
         "        elif priority == LEAVING_PRIORITY:  # F11\n            self._reply(now)\n",
         "        elif priority == LEAVING_PRIORITY:  # F11\n            pass\n",
-        seed=81,
+        seed=23,
     ),
     Mutation(
         "losing-advert-not-answered",
@@ -182,7 +180,7 @@ MUTATIONS = (
         _E,
         "        else:  # F13\n            self._reply(now)\n",
         "        else:  # F13\n",
-        seed=3,
+        seed=4,
     ),
     Mutation(
         "losing-advert-no-announcement",
@@ -191,7 +189,7 @@ MUTATIONS = (
         "            self._reply(now)\n"
         "            self._wishes.append(AnnounceWanted(REANNOUNCE_GAP_NS))\n",
         "            self._reply(now)\n",
-        seed=3,
+        seed=6,
     ),
     Mutation(
         "adverts-too-slow",
@@ -215,7 +213,7 @@ MUTATIONS = (
         "            self._suspended = True\n"
         "            self.deadline = _now\n"
         "            self._wishes.append(AdvertWanted())\n",
-        seed=16,
+        seed=2,
     ),
     Mutation(
         "overtaken-while-stalled-stays",
@@ -223,7 +221,7 @@ MUTATIONS = (
         _E,
         "        if self._suspended:\n            self._hear_after_stall(heard, now)\n",
         "        if self._suspended:\n            pass\n",
-        seed=16,
+        seed=2,
     ),
     Mutation(
         "silent-after-stall",
@@ -234,7 +232,7 @@ MUTATIONS = (
         "        self._wishes.append(AdvertWanted())\n",
         "        self._suspended = False\n"
         "        self.deadline = now + self.standing.interval_ns\n",
-        seed=186,
+        seed=54,
     ),
     # --- claim ----------------------------------------------------------------------------------
     Mutation(
@@ -268,7 +266,6 @@ MUTATIONS = (
         _C,
         "            self._restore([signal.vip], now)\n",
         "            pass\n",
-        seed=10,
     ),
     Mutation(
         "renewal-off",
@@ -290,7 +287,7 @@ MUTATIONS = (
         _C,
         "            self._remove_all(now)\n            return\n        if leaving",
         "            return\n        if leaving",
-        seed=83,
+        seed=64,
     ),
     Mutation(
         "lost-message-not-checked",
@@ -299,7 +296,7 @@ MUTATIONS = (
         "        self._todo = {vip.key: vip for vip in self._missing()}\n"
         "        self._add_next()\n\n    def _give_up(",
         "\n    def _give_up(",
-        seed=71,
+        seed=76,
     ),
     Mutation(
         "owner-vips-removed",
@@ -315,7 +312,7 @@ MUTATIONS = (
         _C,
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))))\n",
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))[1:]))\n",
-        seed=33,
+        seed=11,
     ),
     # --- instance -------------------------------------------------------------------------------
     Mutation(
@@ -333,7 +330,7 @@ MUTATIONS = (
         _I,
         "                self._actions.append(RemoveStray(remove))\n",
         "",
-        seed=27,
+        seed=31,
     ),
     Mutation(
         "link-down-ignored",
@@ -341,7 +338,6 @@ MUTATIONS = (
         _I,
         "            elif not link.up:\n",
         "            elif link.up is None:\n",
-        seed=6,
     ),
     Mutation(
         "refused-adverts-ignored",
@@ -349,7 +345,7 @@ MUTATIONS = (
         _I,
         "        if self._send_failures >= SEND_FAILURE_LIMIT:\n",
         "        if self._send_failures < 0:\n",
-        seed=34,
+        seed=4,
     ),
     Mutation(
         "reload-ignores-priority",
@@ -357,7 +353,7 @@ MUTATIONS = (
         _I,
         '        self.election.standing = _standing(config, self.source or b"")\n',
         "",
-        seed=8,
+        seed=5,
     ),
     Mutation(
         "rival-not-answered",
@@ -365,7 +361,7 @@ MUTATIONS = (
         "vipd/core/announcement.py",
         "        start = now if last is None else max(now, last + gap_ns)\n",
         "        start = now if last is None else max(now, last + 30 * gap_ns)\n",
-        seed=3,
+        seed=6,
     ),
     # --- node and host --------------------------------------------------------------------------
     Mutation(
@@ -374,7 +370,6 @@ MUTATIONS = (
         _N,
         "            self._actions.append(RemoveStray(tuple(reversed(strays))))\n",
         "",
-        seed=16,
     ),
     Mutation(
         "finished-too-early",
@@ -382,6 +377,7 @@ MUTATIONS = (
         _N,
         "        if all(instance.is_released for instance in self.instances.values()):\n",
         "        if True:\n",
+        seed=10,
     ),
     Mutation(
         "stall-not-drained",
@@ -389,7 +385,7 @@ MUTATIONS = (
         _N,
         "            instance.stall_over(event, now)\n",
         "            pass\n",
-        seed=186,
+        seed=54,
     ),
     Mutation(
         "source-flips",
@@ -397,6 +393,6 @@ MUTATIONS = (
         _H,
         "        if current in own:\n            return current\n",
         "",
-        seed=13,
+        seed=4,
     ),
 )

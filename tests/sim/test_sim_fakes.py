@@ -82,6 +82,17 @@ def test_one_ipv4_address_twice_is_gone_only_when_both_are(kernel: FakeKernel) -
     assert kernel.remove("eth9", VIP, 32) == ENODEV
 
 
+def test_word_of_a_new_ipv6_address_may_come_late(world: World, kernel: FakeKernel) -> None:
+    events: list[Event] = []
+    kernel.emit = events.append
+    kernel.late_ipv6_ns = 3 * MILLISECOND_NS
+    kernel.add("eth0", GLOBAL, 64, tag=ADDRESS_TAG, lifetime_s=None)
+    kernel.add("eth0", VIP, 32, tag=ADDRESS_TAG, lifetime_s=None)
+    assert [len(each.address.address) for each in events if isinstance(each, AddressSeen)] == [4]
+    world.run_until(3 * MILLISECOND_NS)
+    assert len(events) == 2
+
+
 def test_taking_a_link_down_flushes_ipv6_only(kernel: FakeKernel) -> None:
     kernel.add("eth0", VIP, 32, tag=ADDRESS_TAG, lifetime_s=None)
     kernel.add("eth0", GLOBAL, 64, tag=ADDRESS_TAG, lifetime_s=None)

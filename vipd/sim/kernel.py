@@ -1,9 +1,10 @@
 """A fake kernel: links, addresses with lifetimes, and an event socket.
 
 As Linux does it: an order is carried out entry by entry, a failure stops nothing; adding what is
-there refreshes it (IPv4: same prefix; IPv6: any) and replaces its tag; an address ends up to
-0.87 s after its lifetime; IPv6 addresses leave when a link is taken down, IPv4 ones stay; a
-removed link takes its addresses along, and comes back under another index.
+there refreshes it (IPv4: same prefix; IPv6: any) and replaces its tag; a new IPv6 address may be
+reported a moment after the order was answered; an address ends up to 0.87 s after its lifetime;
+IPv6 addresses leave when a link is taken down, IPv4 ones stay; a removed link takes its addresses
+along, and comes back under another index.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vipd.model import (
     MILLISECOND_NS,
     SECOND_NS,
     Address,
+    Duration,
     HostAddress,
     Instant,
     Link,
@@ -64,6 +66,7 @@ class FakeKernel:
         self.present: set[VipKey] = set()
         self.tagged: set[VipKey] = set()
         self.foreign: set[VipKey] = set()
+        self.late_ipv6_ns: Duration = 0
         self._names: dict[int, str] = {}
         self._by_vip: dict[VipKey, set[_EntryKey]] = {}
         self._next_index = 2
@@ -130,6 +133,7 @@ class FakeKernel:
             return ENODEV
         key = (link.index, address, prefix if len(address) == 4 else 0)
         entry = self.entries.get(key)
+        fresh = entry is None
         if entry is None:
             entry = self.entries[key] = Entry(HostAddress(link.index, address, prefix, tag), None)
             self._by_vip.setdefault((interface, address), set()).add(key)
@@ -144,8 +148,16 @@ class FakeKernel:
             if not entry.timed:
                 entry.timed = True
                 self.world.at(entry.expires, self._expire, key, entry)
-        self.emit(AddressSeen(entry.address))
+        if fresh and len(address) == 16 and self.late_ipv6_ns:
+            delay = self.world.between(0, self.late_ipv6_ns)
+            self.world.after(delay, self._say_late, key, entry)
+        else:
+            self.emit(AddressSeen(entry.address))
         return 0
+
+    def _say_late(self, key: _EntryKey, entry: Entry) -> None:
+        if self.entries.get(key) is entry:
+            self.emit(AddressSeen(entry.address))
 
     def add_tentative(self, interface: str, address: Address, prefix: int) -> None:
         """A link-local address of the host itself: usable once DAD is over."""

@@ -147,6 +147,7 @@ class Options:
     delay_ns: tuple[Duration, Duration]
     netlink_ns: tuple[Duration, Duration]
     hiccup_chance: float
+    late_ipv6_ns: Duration
 
     def __str__(self) -> str:
         lines = []
@@ -190,6 +191,7 @@ def draw(rng: random.Random, nodes: int | None = None) -> Options:
         delay_ns=(30_000, slow),
         netlink_ns=(50_000, rng.choice((200, 1000, 10_000)) * 1000),
         hiccup_chance=rng.choice((0.0, 0.002, 0.01)),
+        late_ipv6_ns=rng.choice((0, 3 * MILLISECOND_NS)),
     )
 
 

@@ -9,6 +9,7 @@ late-takeover          a backup did not move when that time was over (F5, F6, F8
 yield                  a master stayed although it was beaten (F12), or left although it was not
 backup-moved           an advert made a backup leave BACKUP
 reply                  no advert at once after a losing advert or priority 0 (F11, F13)
+last-word              a beaten master left without one last advert (F12, decision 0006)
 pace                   a master's timer sends too early or too late (F10), or no first advert (F5)
 speaks-unasked         adverts by a router that is not master
 stall                  a master spoke before it had listened after a long stall, or stayed although
@@ -83,6 +84,7 @@ class Twin:
         self.due: Instant = 0
         self.learned_ns: Duration = 0
         self.suspended = False
+        self.last_word = False
         self.source: Address | None = None
         self.became_at: Instant = 0
         self.sent_at: Instant = 0
@@ -224,6 +226,9 @@ class Twin:
         if beaten:
             if new is not State.BACKUP:
                 self.fail("yield", f"stayed {new.value} against priority {priority}")
+            if sum(self._speaks(action) for action in actions) != 1:
+                self.fail("last-word", "beaten, and the winner does not hear of it")
+            self.last_word = True
             self._lower_since = None
             self.learned_ns = heard.advert.interval_ns
             self._wait(self._timing(config)[1], now)
@@ -359,11 +364,14 @@ class Judge:
             self._says_goodbye(engine, sent, supervised)
             return
         instance = engine.node.instances.get(sent.instance)
+        twin = self.twins[engine.host].get(sent.instance)
+        if twin is not None and twin.last_word:
+            twin.last_word = False
+            return
         where = f"{engine.host.name} {sent.instance}"
         if instance is None or instance.election.state is not State.MASTER:
             self.world.violated("speaks-unasked", f"{where}: an advert although it is not master")
             return
-        twin = self.twins[engine.host].get(sent.instance)
         if twin is None or twin.instance is not instance:
             return
         if twin.suspended and instance.election.suspended:

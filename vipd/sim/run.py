@@ -64,6 +64,7 @@ def _play(world: World, options: Options) -> None:
     )
     for host in hosts:
         host.judge = judge
+        host.kernel.late_ipv6_ns = options.late_ipv6_ns
     network.hosts = scenario.hosts = hosts
     checkers = Checkers(world, hosts, scenario, judge)
     scenario.begin()

@@ -247,15 +247,27 @@ class Scenario:
         host.reboot()
 
     def _pause(self, host: Host) -> Fault:
+        """One host's processes freeze, or all of them: virtual machines on one machine."""
         if not host.lively:
             return None
-        host.pause()
-        return self._span(5, 8000), host.thaw
+        frozen = list(self.hosts) if self.world.chance(0.25) else [host]
+        for each in frozen:
+            each.pause()
+
+        def mend() -> None:
+            for each in frozen:
+                each.thaw()
+
+        return self._span(5, 8000), mend
 
     # --- the kernel ---------------------------------------------------------------------------
 
     def _netlink_refuses(self, host: Host) -> Fault:
+        """Orders are refused; often at the moment in which a VIP has to be put back."""
         host.netlink_errno = self.world.rng.choice((_EPERM, _ENOBUFS))
+        keys = sorted(host.kernel.tagged & self.vip_keys)
+        if keys and self.world.chance(0.4):
+            self._delete(host, [self.world.rng.choice(keys)])
 
         def mend() -> None:
             host.netlink_errno = 0
