@@ -14,7 +14,8 @@ Rules that may never break
    (unsigned, §6.4.3). Nothing else makes it yield, ``preempt: false`` does not protect it.
 3. Leaving MASTER always wishes the release; entering it always comes from ``LeaseGranted``.
    Both are in one place, so that no pair of states can be forgotten.
-4. Whoever leaves by decision (stop, fault) says priority 0; whoever was beaten says nothing.
+4. Whoever leaves by decision (stop, fault) says priority 0. Whoever was beaten says so with one
+   last advert of its own priority, so that the winner announces itself again.
 5. After a stall longer than the shortest takeover time a master says nothing until everything
    that waited in its sockets has been heard; if somebody else was master meanwhile, it goes.
 
@@ -314,6 +315,13 @@ class Election:
             self._wishes.append(AnnounceWanted(REANNOUNCE_GAP_NS))
 
     def _yield(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
+        """F12, with one last advert: it is how the winner learns that it had a rival.
+
+        Two masters that were cut off from each other both answered for the VIPs. If the better
+        one is heard first, it would never hear of the other, never announce again, and clients
+        would go on asking us (docs/decisions/0006).
+        """
+        self._wishes.append(AdvertWanted())
         self._enter_backup(reason, now, _describe(heard))
         self.master = KnownMaster(heard.source, heard.advert.priority)
         self._follow(heard, now)
