@@ -234,34 +234,37 @@ def test_leftovers_are_removed_first() -> None:
 
 
 def test_orphaned_engine_is_ended() -> None:
-    """Supervisor killed while the engine is frozen: the name is taken, by a process that hangs."""
+    """Supervisor killed while the engine hangs: a process that does nothing holds the name."""
     with single() as (_lab, daemon):
         orphan = daemon.engine
-        argv = [sys.executable, "-c", _ORPHAN_MAKER, str(daemon.supervisor), str(orphan)]
-        subprocess.run(argv, check=True)
+        argv = [sys.executable, "-c", _HOLDER, str(orphan)]
+        holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        assert holder.stdout.read(1) == b"t"
+        kill(daemon.supervisor)
         daemon.process.wait(PATIENCE_S)
+        sleep_ms(100)
         assert is_alive(orphan)
         daemon.start()
         wait_for(lambda: not is_alive(orphan), PATIENCE_S, "the orphan lives")
+        holder.communicate()
         daemon.wait_ready()
         daemon.wait_holds()
         daemon.stop()
         assert daemon.wait() == 0
 
 
-# The kernel wakes a stopped process when its group becomes an orphan: stop it again.
-_ORPHAN_MAKER = """
-import os, signal, sys, time
-supervisor, engine = int(sys.argv[1]), int(sys.argv[2])
-try:
-    os.setpriority(os.PRIO_PROCESS, 0, -20)
-except PermissionError:
-    pass
-os.kill(engine, signal.SIGSTOP)
-os.kill(supervisor, signal.SIGKILL)
-end = time.monotonic() + 0.3
-while time.monotonic() < end:
-    os.kill(engine, signal.SIGSTOP)
+# A stop signal would not do: the kernel wakes a stopped process whose group becomes an orphan.
+_HOLDER = """
+import ctypes, os, pathlib, sys, time
+pid, libc = int(sys.argv[1]), ctypes.CDLL(None, use_errno=True)
+SEIZE, INTERRUPT = 0x4206, 0x4207
+if libc.ptrace(SEIZE, pid, 0, 0) or libc.ptrace(INTERRUPT, pid, 0, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+while pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "t":
+    time.sleep(0.001)
+os.write(1, b"t")
+sys.stdin.read()
 """
 
 
