@@ -150,8 +150,15 @@ MUTATIONS = (
         "        elif priority > 255:  # F12\n",
     ),
     Mutation(
+        "beaten-without-last-word",
+        "election rule 4: a beaten master says so with one last advert",
+        _E,
+        "        self._wishes.append(AdvertWanted())\n        self._enter_backup(reason",
+        "        self._enter_backup(reason",
+    ),
+    Mutation(
         "beaten-master-says-goodbye",
-        "election rule 4: whoever was beaten says nothing",
+        "election rule 4: whoever was beaten does not say priority 0",
         _E,
         "        self._follow(heard, now)\n"
         "        self._wishes.append(ReleaseWanted(goodbye=False))\n",
@@ -221,7 +228,7 @@ MUTATIONS = (
         _E,
         "        if self._suspended:\n            self._hear_after_stall(heard, now)\n",
         "        if self._suspended:\n            pass\n",
-        seed=2,
+        seed=20,
     ),
     Mutation(
         "silent-after-stall",
@@ -312,7 +319,7 @@ MUTATIONS = (
         _C,
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))))\n",
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))[1:]))\n",
-        seed=11,
+        seed=16,
     ),
     # --- instance -------------------------------------------------------------------------------
     Mutation(
@@ -338,6 +345,7 @@ MUTATIONS = (
         _I,
         "            elif not link.up:\n",
         "            elif link.up is None:\n",
+        seed=4,
     ),
     Mutation(
         "refused-adverts-ignored",
@@ -345,7 +353,7 @@ MUTATIONS = (
         _I,
         "        if self._send_failures >= SEND_FAILURE_LIMIT:\n",
         "        if self._send_failures < 0:\n",
-        seed=4,
+        seed=8,
     ),
     Mutation(
         "reload-ignores-priority",

@@ -54,8 +54,9 @@ from vipd.model import (
 )
 from vipd.sim.engine import FakeEngine
 from vipd.sim.host import Host
+from vipd.sim.judge import Judge
 from vipd.sim.options import InstancePlan
-from vipd.sim.reference import LATE_GRACE_NS, Judge, Twin
+from vipd.sim.reference import LATE_GRACE_NS, Twin
 from vipd.sim.scenario import Scenario
 from vipd.sim.world import World
 

@@ -33,7 +33,7 @@ from vipd.sim.options import MAIN, SIDE, HostPlan
 from vipd.sim.world import World
 
 if TYPE_CHECKING:
-    from vipd.sim.reference import Judge
+    from vipd.sim.judge import Judge
 
 ENGINE_TIMEOUT_NS = 200 * MILLISECOND_NS
 _LAST_WILL_NS = (MILLISECOND_NS, 40 * MILLISECOND_NS)

@@ -10,9 +10,9 @@ from vipd.errors import InvariantViolated
 from vipd.model import SECOND_NS, Duration
 from vipd.sim.checkers import Checkers, converge_ns
 from vipd.sim.host import Host
+from vipd.sim.judge import Judge
 from vipd.sim.network import Network
 from vipd.sim.options import Options, draw
-from vipd.sim.reference import Judge
 from vipd.sim.scenario import Scenario
 from vipd.sim.world import Violation, World
 

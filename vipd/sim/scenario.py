@@ -7,6 +7,7 @@ nothing new breaks, and every daemon that is down is started.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -19,21 +20,18 @@ from vipd.model import (
     Instant,
     NodeConfig,
     VipKey,
-    parse_address,
 )
+from vipd.sim import reloads
 from vipd.sim.host import ENGINE_TIMEOUT_NS, Host
+from vipd.sim.kernel_faults import Fault, KernelFaults, Mend, nothing
 from vipd.sim.network import Network
-from vipd.sim.options import MAIN, SIDE, InstancePlan, Options, main_vip
+from vipd.sim.options import InstancePlan, Options
 from vipd.sim.world import World
 
-Mend: TypeAlias = Callable[[], None]
-Fault: TypeAlias = tuple[Duration, Mend] | None
-"""For how long, and how it ends; None: nothing could be broken."""
-
-_EPERM, _ENOBUFS = 1, 105
+Change: TypeAlias = Callable[[InstancePlan, int, random.Random], InstancePlan]
 
 
-class Scenario:
+class Scenario(KernelFaults):
     """Draws and plays the faults of one run; holds the configuration as it is desired now."""
 
     def __init__(self, world: World, options: Options, network: Network) -> None:
@@ -151,11 +149,6 @@ class Scenario:
             self.changed_at = self.world.now
             mend()
 
-    def _span(self, low_ms: int, high_ms: int) -> Duration:
-        """Mostly short, sometimes long."""
-        share = self.world.rng.random() ** 2
-        return int((low_ms + share * (high_ms - low_ms)) * MILLISECOND_NS)
-
     # --- the network --------------------------------------------------------------------------
 
     def _cut(self, host: Host) -> Fault:
@@ -175,11 +168,11 @@ class Scenario:
             for sender, receiver in links:
                 self.network.mend(sender, receiver)
 
-        return self._span(200, 12_000), mend
+        return self.world.span(200, 12_000), mend
 
     def _loss(self, _host: Host) -> Fault:
         self.network.loss = self.world.rng.choice((0.1, 0.3, 0.6, 0.9))
-        return self._span(1000, 10_000), lambda: setattr(self.network, "loss", 0.0)
+        return self.world.span(1000, 10_000), lambda: setattr(self.network, "loss", 0.0)
 
     def _slow_network(self, _host: Host) -> Fault:
         network = self.network
@@ -190,7 +183,7 @@ class Scenario:
             network.extra_delay_ns, network.duplication = 0, 0.0
 
         # The last slow packet may still be under way when the network is good again.
-        return self._span(1000, 10_000), mend
+        return self.world.span(1000, 10_000), mend
 
     # --- processes and machines ---------------------------------------------------------------
 
@@ -210,14 +203,14 @@ class Scenario:
         if not host.lively:
             return None
         host.stop()
-        return self._span(1000, 3000), lambda: self._start_when_ended(host)
+        return self.world.span(1000, 3000), lambda: self._start_when_ended(host)
 
     def _stop(self, host: Host) -> Fault:
         if not host.lively:
             return None
         host.stop()
-        host.start_later(self._span(3000, 12_000))
-        return 500 * MILLISECOND_NS, _nothing
+        host.start_later(self.world.span(3000, 12_000))
+        return 500 * MILLISECOND_NS, nothing
 
     def _start_when_ended(self, host: Host) -> None:
         """A daemon that still releases is ended by the service manager (``TimeoutStopSec``)."""
@@ -232,16 +225,16 @@ class Scenario:
         if not host.running:
             return None
         host.kill_both()
-        return self._span(100, 9000), host.start
+        return self.world.span(100, 9000), host.start
 
     def _host_crash(self, host: Host) -> Fault:
         if not host.up:
             return None
         host.crash()
         if self.world.chance(0.5):
-            return self._span(1000, 9000), host.reboot
-        self.world.after(self._span(4000, 12_000), self._reboot_later, host)
-        return 500 * MILLISECOND_NS, _nothing
+            return self.world.span(1000, 9000), host.reboot
+        self.world.after(self.world.span(4000, 12_000), self._reboot_later, host)
+        return 500 * MILLISECOND_NS, nothing
 
     def _reboot_later(self, host: Host) -> None:
         host.reboot()
@@ -258,132 +251,7 @@ class Scenario:
             for each in frozen:
                 each.thaw()
 
-        return self._span(5, 8000), mend
-
-    # --- the kernel ---------------------------------------------------------------------------
-
-    def _netlink_refuses(self, host: Host) -> Fault:
-        """Orders are refused; often at the moment in which a VIP has to be put back."""
-        host.netlink_errno = self.world.rng.choice((_EPERM, _ENOBUFS))
-        keys = sorted(host.kernel.tagged & self.vip_keys)
-        if keys and self.world.chance(0.4):
-            self._delete(host, [self.world.rng.choice(keys)])
-
-        def mend() -> None:
-            host.netlink_errno = 0
-            host.disturbed()
-
-        return self._span(100, 2500), mend
-
-    def _send_refused(self, host: Host) -> Fault:
-        host.send_errno = self.world.rng.choice((_EPERM, _ENOBUFS))
-
-        def mend() -> None:
-            host.send_errno = 0
-            host.disturbed()
-
-        return self._span(100, 4000), mend
-
-    def _netlink_overflow(self, host: Host) -> Fault:
-        """Events are lost; often just those that say that a VIP is back."""
-        engine = host.engine
-        if engine is None:
-            return None
-        keys = sorted(host.kernel.tagged & self.vip_keys)
-        if keys and self.world.chance(0.5):
-            self._delete(host, [self.world.rng.choice(keys)])
-        engine.overflowing = True
-
-        def mend() -> None:
-            host.disturbed()
-            if engine.alive:
-                engine.overflowed()
-
-        return self._span(10, 500), mend
-
-    def _address_deleted(self, host: Host) -> Fault:
-        keys = sorted(host.kernel.tagged & self.vip_keys)
-        if not keys:
-            return None
-        chosen = self.world.rng.sample(keys, self.world.rng.randint(1, len(keys)))
-        times = self.world.rng.choice((1, 1, 1, 2, 9))
-        for number in range(times):
-            self.world.after(number * 300 * MILLISECOND_NS, self._delete, host, chosen)
-        return times * 300 * MILLISECOND_NS, _nothing
-
-    def _delete(self, host: Host, keys: list[VipKey]) -> None:
-        for key in keys:
-            if host.kernel.has(key) and not host.owned:
-                self.world.coverage["addresses deleted"] += 1
-                host.kernel.delete_vip(key)
-
-    def _foreign_address(self, host: Host) -> Fault:
-        """Somebody adds a VIP by hand to a host that does not hold it."""
-        keys = sorted(key for key in self.vip_keys if not host.kernel.has(key))
-        if not keys or host.owned or not host.up:
-            return None
-        key = self.world.rng.choice(keys)
-        if key[0] not in host.kernel.links:
-            return None
-        if key in self.foreign_twice[host]:
-            return None
-        if key in self._foreign_once.setdefault(host, set()):
-            self.foreign_twice[host].add(key)
-        self._foreign_once[host].add(key)
-        again = self.world.chance(0.3)
-        prefix = self.world.rng.choice((24, 32)) if len(key[1]) == 4 else 64
-        self._add_foreign(host, key, prefix)
-        if again:
-            self.world.after(2 * SECOND_NS, self._add_foreign_again, host, key, prefix)
-            return 4 * SECOND_NS, lambda: self._remove_foreign(host, key, prefix)
-        return 2 * SECOND_NS, lambda: self._remove_foreign(host, key, prefix)
-
-    def _add_foreign(self, host: Host, key: VipKey, prefix: int) -> None:
-        if not host.kernel.has(key):
-            host.kernel.add(key[0], key[1], prefix, tag=0, lifetime_s=None)
-
-    def _add_foreign_again(self, host: Host, key: VipKey, prefix: int) -> None:
-        self.foreign_twice[host].add(key)
-        self._add_foreign(host, key, prefix)
-
-    def _remove_foreign(self, host: Host, key: VipKey, prefix: int) -> None:
-        if key in host.kernel.foreign and key not in host.kernel.tagged:
-            host.kernel.remove(key[0], key[1], prefix)
-
-    def _link_down(self, host: Host) -> Fault:
-        name = MAIN if self.world.chance(0.8) else SIDE
-        if not host.link_is_up(name):
-            return None
-        host.kernel.set_link(name, up=False, admin=self.world.chance(0.5))
-        return self._span(50, 6000), lambda: host.link_restored(name)
-
-    def _link_recreated(self, host: Host) -> Fault:
-        name = MAIN if self.world.chance(0.8) else SIDE
-        if name not in host.kernel.links:
-            return None
-        host.kernel.delete_link(name)
-        return self._span(5, 4000), lambda: host.recreate_link(name)
-
-    def _second_address(self, host: Host) -> Fault:
-        """A lower address comes and goes; a dump may list it first."""
-        lower = parse_address("192.0.2.2"), parse_address("fe80::2")
-        for address, prefix in zip(lower, (24, 64), strict=True):
-            host.kernel.add(MAIN, address, prefix, tag=0, lifetime_s=None)
-        host.disturbed()
-        if host.engine is not None and self.world.chance(0.6):
-            host.engine.overflowed()
-
-        def mend() -> None:
-            for address, prefix in zip(lower, (24, 64), strict=True):
-                host.kernel.remove(MAIN, address, prefix)
-            host.disturbed()
-
-        return self._span(500, 8000), mend
-
-    def _new_mac(self, host: Host) -> Fault:
-        mac = bytes((2, 1, 0, 0, 0, self.world.rng.randint(1, 250)))
-        host.kernel.set_mac(MAIN, mac)
-        return 100 * MILLISECOND_NS, _nothing
+        return self.world.span(5, 8000), mend
 
     # --- reloads ------------------------------------------------------------------------------
 
@@ -394,7 +262,7 @@ class Scenario:
         self._remember()
         for host in self.hosts:
             self.world.after(self.world.between(0, 1500 * MILLISECOND_NS), self._reload_on, host)
-        return 1600 * MILLISECOND_NS, _nothing
+        return 1600 * MILLISECOND_NS, nothing
 
     def _reload_on(self, host: Host) -> None:
         host.reload()
@@ -408,45 +276,21 @@ class Scenario:
         ]
         return self.world.rng.choice(plain) if plain else None
 
-    def _reload_vips(self, _host: Host) -> Fault:
+    def _reload_drawn(self, change: Change) -> Fault:
         picked = self._pick()
         if picked is None:
             return None
         at, plan = picked
-        extra = [vip for vip in plan.vips if not vip.advertise]
-        count = self.world.rng.choice((1, 2, 3, 6, 12))
-        first = [main_vip(plan.family, at, number) for number in range(count)]
-        if count > 2 and self.world.chance(0.5):
-            del first[1 + self.world.between(0, count - 2)]
-        return self._reload(replace(plan, vips=(*first, *extra)), at)
+        return self._reload(change(plan, at, self.world.rng), at)
+
+    def _reload_vips(self, _host: Host) -> Fault:
+        return self._reload_drawn(reloads.other_vips)
 
     def _reload_priority(self, _host: Host) -> Fault:
-        picked = self._pick()
-        if picked is None:
-            return None
-        at, plan = picked
-        priorities = list(plan.priorities)
-        self.world.rng.shuffle(priorities)
-        priorities[0] = self.world.rng.randint(1, 254)
-        return self._reload(replace(plan, priorities=tuple(priorities)), at)
+        return self._reload_drawn(reloads.other_priorities)
 
     def _reload_interval(self, _host: Host) -> Fault:
-        picked = self._pick()
-        if picked is None:
-            return None
-        at, plan = picked
-        choices = (1000, 2000, 3000) if plan.version == 2 else (100, 300, 1000, 1500)
-        interval = self.world.rng.choice(choices) * MILLISECOND_NS
-        return self._reload(replace(plan, intervals_ns=(interval,) * len(self.hosts)), at)
+        return self._reload_drawn(reloads.other_interval)
 
     def _reload_identity(self, _host: Host) -> Fault:
-        """Another VRID: the router leaves, and its successor of the same name starts."""
-        picked = self._pick()
-        if picked is None:
-            return None
-        at, plan = picked
-        return self._reload(replace(plan, vrid=plan.vrid % 250 + 4), at)
-
-
-def _nothing() -> None:
-    """The fault was over at once."""
+        return self._reload_drawn(reloads.other_identity)

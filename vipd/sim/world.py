@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from vipd.model import SECOND_NS, Duration, Instant
+from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, Instant
 
 
 class Violation(Exception):
@@ -54,6 +54,11 @@ class World:
     def between(self, low: Duration, high: Duration) -> Duration:
         """A drawn duration, both ends included; cheaper than ``randint``."""
         return low + int(self.rng.random() * (high - low + 1))
+
+    def span(self, low_ms: int, high_ms: int) -> Duration:
+        """Mostly short, sometimes long."""
+        share = self.rng.random() ** 2
+        return int((low_ms + share * (high_ms - low_ms)) * MILLISECOND_NS)
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
