@@ -31,6 +31,7 @@ from vipd.lab.hosts import now_ns, wait_for
 from vipd.lab.namespace import ensure_privileges
 from vipd.lab.netns import Lab
 from vipd.lab.peers import Router, VipdNode
+from vipd.lab.phase import better_is_next
 from vipd.lab.report import FRAMES, STEPS, Row, Run, Step, Watched, judge
 from vipd.lab.screen import Screen, plain_table
 from vipd.lab.timeline import (
@@ -231,19 +232,17 @@ class Demo:
         self._lab.detach("lb1")
 
     def _connect(self) -> None:
-        """Right after an advert of lb1's, so that lb2's next one is heard before lb1's.
+        """At the worst moment: lb1 is heard first, and lb2 yields before lb1 has heard of it.
 
-        Then lb1 learns that it had a rival and announces again. The other way round lb2 gives way
-        in silence (RFC 9568 §6.4.3), and the client finds out only when its neighbour entry has
-        expired, some 7 s later: with keepalived as well.
+        Only lb2's last advert tells lb1 that it had a rival and must announce its VIP again.
         """
-        interval_ns = _WEB.interval_ns
+        wire, vrid, interval_ns = self._timeline.wire, _WEB.vrid, _WEB.interval_ns
 
-        def just_spoke() -> bool:
-            last_ns = self._timeline.wire.last_advert_ns("lb1", _WEB.vrid)
-            return (now_ns() - last_ns) % interval_ns < interval_ns // 5
+        def lb1_is_next() -> bool:
+            one_ns, two_ns = (wire.last_advert_ns(name, vrid) for name in ("lb1", "lb2"))
+            return better_is_next(one_ns, two_ns, interval_ns, now_ns())
 
-        self._watch(just_spoke, 2 * interval_ns / SECOND_NS)
+        self._watch(lb1_is_next, 2 * interval_ns / SECOND_NS)
         self._lab.attach("lb1")
 
     def finish(self) -> Run:
@@ -308,8 +307,8 @@ RFC allows  what VRRP itself takes: the skew time after a goodbye, the master do
             interval after silence. After kill -9 the address outlives its daemon
             until its lifetime ends, so that users need not notice anything
 cut off     lb1 goes on as master, unheard: plain VRRP cannot know. When it is back,
-            lb2 gives way to its priority. (If lb1 happens to speak first, a client
-            needs its ARP timeout to notice, about 7 s; the demo avoids that moment.)"""
+            lb2 gives way to its priority, with a last advert that makes lb1 announce
+            its VIP again"""
 
 
 def _perform(screen: Screen, directory: Path) -> list[str]:
