@@ -20,7 +20,7 @@ unsettled              after that nothing changes any more
 dead-holder            no VIP stays longer than its lifetime + 1 s on a host without processes
 idle-holder            a living host with a working kernel keeps no VIP of ours for longer than
                        0.7 s outside MASTER, and no VIP of nobody's either (3 s later if the
-                       kernel refused the removal of a left-over address)
+                       kernel refused its removal)
 master-misses          a MASTER with a working kernel lacks none of its VIPs for longer than 0.7 s,
                        whoever took it
 lifetime-ended         no VIP ends by its lifetime under a living MASTER with a working kernel
@@ -197,7 +197,7 @@ class Checkers:
         for key in sorted(host.kernel.foreign & self.scenario.vip_keys - covered):
             if self._may_be_kept(host, engine, key):
                 continue
-            if self._lasts(("foreign", host, key), host.disturbed_at) > REACTION_NS:
+            if self._lasts(("foreign", host, key), host.disturbed_at) > limit:
                 self._keeps(host, key, "nobody's")
 
     def _keeps(self, host: Host, key: VipKey, whose: str) -> None:

@@ -28,6 +28,7 @@ class KernelFaults:
     """Part of ``Scenario``, which gives it the world and the VIPs as they are configured now."""
 
     world: World
+    healing: bool
     vip_keys: set[VipKey]
     foreign_twice: dict[Host, set[VipKey]]
     _foreign_once: dict[Host, set[VipKey]]
@@ -83,7 +84,7 @@ class KernelFaults:
 
     def _delete(self, host: Host, keys: list[VipKey]) -> None:
         for key in keys:
-            if host.kernel.has(key) and not host.owned:
+            if host.kernel.has(key) and not host.owned and not self.healing:
                 self.world.coverage["addresses deleted"] += 1
                 host.kernel.delete_vip(key)
 
@@ -113,6 +114,8 @@ class KernelFaults:
             host.kernel.add(key[0], key[1], prefix, tag=0, lifetime_s=None)
 
     def _add_foreign_again(self, host: Host, key: VipKey, prefix: int) -> None:
+        if self.healing:
+            return
         self.foreign_twice[host].add(key)
         self._add_foreign(host, key, prefix)
 

@@ -51,7 +51,7 @@ class Scenario(KernelFaults):
         self._slowest: dict[str, InstancePlan] = {}
         self._mends: dict[int, Mend] = {}
         self._count = 0
-        self._healing = False
+        self.healing = False
         self._mend_network: list[Mend] = []
         self._remember()
 
@@ -100,7 +100,7 @@ class Scenario(KernelFaults):
 
     def heal(self) -> None:
         """End of the fault phase: everything works from now on."""
-        self._healing = True
+        self.healing = True
         for number in list(self._mends):
             self._end(number)
         for host in self.hosts:
@@ -113,7 +113,7 @@ class Scenario(KernelFaults):
         self.world.after(self.world.between(gap // 4, 2 * gap), self._strike)
 
     def _strike(self) -> None:
-        if self._healing:
+        if self.healing:
             return
         kind = self.world.rng.choice(self.options.fault_kinds)
         host = self.world.rng.choice(self.hosts)
@@ -214,7 +214,7 @@ class Scenario(KernelFaults):
 
     def _start_when_ended(self, host: Host) -> None:
         """A daemon that still releases is ended by the service manager (``TimeoutStopSec``)."""
-        if host.running and host.stopped and not self._healing:
+        if host.running and host.stopped and not self.healing:
             self.world.after(SECOND_NS, self._start_when_ended, host)
             return
         if host.running and host.stopped:
