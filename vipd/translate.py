@@ -206,7 +206,7 @@ class Translator:
             doubted = error.reason is DiscardReason.CHECKSUM and source in router.forms.known
             relearned = self._relearn(datagram, router) if doubted else None
             if relearned is None:
-                return AdvertRejected(router.instance, error.reason, source)
+                return AdvertRejected(router.instance, error.reason, source, error.detail)
             heard = relearned
         router.forms.accepted(heard.source, heard.form)
         return AdvertHeard(router.instance, heard.source, heard.advert, heard.remarks)
@@ -215,12 +215,11 @@ class Translator:
         receiver = self._strangers.get((datagram.index, datagram.family))
         if receiver is None:
             return None
-        reason = DiscardReason.VRID
         try:
             vrrp.decode(datagram, receiver)
         except WireError as error:
-            reason = error.reason
-        return AdvertRejected("", reason, source)
+            return AdvertRejected("", error.reason, source, error.detail)
+        return AdvertRejected("", DiscardReason.VRID, source)
 
     def _relearn(self, datagram: Datagram, router: _Router) -> vrrp.Heard | None:
         """The advert, if its source was reconfigured to the other checksum form."""

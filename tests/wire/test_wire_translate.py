@@ -26,6 +26,7 @@ from wire_samples import (
     datagram,
     node,
     packet,
+    vectors,
 )
 
 from vipd.core.actions import Announce, SendAdvert
@@ -40,6 +41,7 @@ from vipd.core.events import (
     RivalAnnounced,
     StallDrained,
 )
+from vipd.core.instance import fields_of
 from vipd.model import (
     ADDRESS_TAG,
     SECOND_NS,
@@ -405,3 +407,11 @@ def test_rivals_speak_for_our_vips_with_foreign_macs() -> None:
         assert of.rival(2, ETH0.mac, address) is None
         assert of.rival(3, MAC, address) is None
     assert of.rival(2, MAC, PEER4) is None
+
+
+def test_what_was_wrong_with_a_datagram_reaches_the_note() -> None:
+    """D15: a keepalived trailer is a wrong length, and the log names the likely cause."""
+    frame = next(each.frame for each in vectors() if each.id == "trail28")
+    rejected = translator(config()).receive(datagram(frame[14:]))
+    assert isinstance(rejected, AdvertRejected)
+    assert "auth_hmac" in str(fields_of(rejected)["detail"])

@@ -6,7 +6,7 @@ itself (time, results of actions, configuration). The simulator makes the same v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from vipd.core.actions import AddAddresses, RemoveAddresses, RenewAddresses
@@ -105,6 +105,7 @@ class AdvertRejected:
     instance: str
     reason: DiscardReason
     source: Address | None
+    detail: str = field(default="", compare=False)  # words for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ from vipd.model import (
     Advert,
     ClaimState,
     Duration,
+    FieldValue,
     InstanceConfig,
     Instant,
     Link,
@@ -272,8 +273,7 @@ class Instance:
 
     def reject(self, rejected: AdvertRejected, now: Instant) -> None:
         self.counters.discard(rejected.reason)
-        source = "" if rejected.source is None else format_address(rejected.source)
-        fields = {"reason": rejected.reason.value, "source": source}
+        fields = fields_of(rejected)
         self._limited(NoteKind.ADVERT_DISCARDED, rejected.reason.value, fields, now)
 
     def sent(self) -> None:
@@ -525,6 +525,12 @@ class Instance:
         held_back = self._limiter.admit((kind, key), now)
         if held_back is not None:
             self._note(Note(kind, "", fields | {"held_back": held_back}))
+
+
+def fields_of(rejected: AdvertRejected) -> dict[str, FieldValue]:
+    """What a note says of a discarded datagram."""
+    source = "" if rejected.source is None else format_address(rejected.source)
+    return {"reason": rejected.reason.value, "source": source, "detail": rejected.detail}
 
 
 def _standing(config: InstanceConfig, source: Address) -> Standing:

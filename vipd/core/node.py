@@ -44,7 +44,7 @@ from vipd.core.events import (
     StopRequested,
 )
 from vipd.core.host import HostView
-from vipd.core.instance import Instance
+from vipd.core.instance import Instance, fields_of
 from vipd.core.limiter import NoteLimiter
 from vipd.model import (
     ADDRESS_TAG,
@@ -254,9 +254,7 @@ class Node:
             return  # other routers' groups on the same network are normal
         held_back = self._limiter.admit(event.reason, now)
         if held_back is not None:
-            source = "" if event.source is None else format_address(event.source)
-            fields = {"reason": event.reason.value, "source": source, "held_back": held_back}
-            self._note(NoteKind.ADVERT_DISCARDED, fields)
+            self._note(NoteKind.ADVERT_DISCARDED, fields_of(event) | {"held_back": held_back})
 
     def _rival_announced(self, event: RivalAnnounced, now: Instant) -> None:
         link = self.host.links.get(event.index)
