@@ -587,9 +587,9 @@ def stalled_master(kind: Kind, **changes: object) -> Bench:
 
 def test_a_short_stall_is_nothing(kind: Kind) -> None:
     bench = master(kind)
-    bench.now += FLOOR_NS
+    bench.now += FLOOR_NS - 1
     before = bench.election.deadline
-    assert bench.give(LoopStalled(FLOOR_NS - 1)) == []
+    assert bench.give(LoopStalled(FLOOR_NS - 1 - S)) == []
     assert not bench.election.suspended
     assert bench.election.deadline == before
     assert bench.give(StallDrained()) == []

@@ -693,9 +693,19 @@ def test_a_backup_that_heard_nothing_during_its_stall_takes_over_after_it() -> N
 
 def test_a_master_that_stalled_briefly_just_goes_on() -> None:
     rig = master()
-    rig.now += 3 * S
-    assert kinds(rig.feed(LoopStalled(2 * S), StallDrained())) == []
+    rig.now += 3 * S - 1
+    assert kinds(rig.feed(LoopStalled(2 * S - 1), StallDrained())) == []
     assert priorities(rig.run(0)) == [100]
+
+
+def test_a_master_counts_its_silence_not_its_lateness() -> None:
+    """Peers count from our last advert, which is an interval before the one that is late."""
+    rig = master()
+    rig.now += 3 * S
+    rig.feed(LoopStalled(2 * S))
+    assert rig.run(0) == []
+    rig.hear(1)
+    assert rig.state() is State.BACKUP
 
 
 def test_a_master_that_stalled_long_and_heard_nobody_says_so_again() -> None:

@@ -153,7 +153,7 @@ MUTATIONS = (
         "beaten-without-last-word",
         "election rule 4: a beaten master says so with one last advert",
         _E,
-        "        self._wishes.append(AdvertWanted())\n        self._enter_backup(reason",
+        "        self._speak(now)\n        self._enter_backup(reason",
         "        self._enter_backup(reason",
     ),
     Mutation(
@@ -218,8 +218,8 @@ MUTATIONS = (
         _E,
         "            self._suspended = True\n            self.deadline = None\n",
         "            self._suspended = True\n"
-        "            self.deadline = _now\n"
-        "            self._wishes.append(AdvertWanted())\n",
+        "            self.deadline = now\n"
+        "            self._speak(now)\n",
         seed=2,
     ),
     Mutation(
@@ -236,7 +236,7 @@ MUTATIONS = (
         _E,
         "        self._suspended = False\n"
         "        self.deadline = now + self.standing.interval_ns\n"
-        "        self._wishes.append(AdvertWanted())\n",
+        "        self._speak(now)\n",
         "        self._suspended = False\n"
         "        self.deadline = now + self.standing.interval_ns\n",
         seed=54,

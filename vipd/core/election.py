@@ -16,7 +16,7 @@ Rules that may never break
    Both are in one place, so that no pair of states can be forgotten.
 4. Whoever leaves by decision (stop, fault) says priority 0. Whoever was beaten says so with one
    last advert of its own priority, so that the winner announces itself again.
-5. After a stall longer than the shortest takeover time a master says nothing until everything
+5. After a silence longer than the shortest takeover time a master says nothing until everything
    that waited in its sockets has been heard; if somebody else was master meanwhile, it goes.
 
 States
@@ -123,6 +123,7 @@ class Election:
         self._preempt_from: Instant | None = None
         self._reply_allowed_at: Instant = now
         self._suspended = False
+        self._spoke_at: Instant = now
         self._wishes: list[Wish] = []
 
     def handle(self, signal: object, now: Instant) -> list[Wish]:
@@ -274,6 +275,7 @@ class Election:
         self._move(State.MASTER, reason, now)
         self.learned_interval_ns = self.standing.interval_ns
         self.deadline = now + self.standing.interval_ns
+        self._spoke_at = now
         self._wishes.append(ClaimWanted())
 
     def _lease_refused(self, _signal: LeaseLost, now: Instant) -> None:
@@ -289,7 +291,7 @@ class Election:
         interval_ns = self.standing.interval_ns
         nominal = (self.deadline or now) + interval_ns
         self.deadline = nominal if nominal > now else now + interval_ns
-        self._wishes.append(AdvertWanted())
+        self._speak(now)
 
     def _master_hears(self, heard: AdvertHeard, now: Instant) -> None:
         self.last_heard = now
@@ -321,11 +323,15 @@ class Election:
         one is heard first, it would never hear of the other, never announce again, and clients
         would go on asking us (docs/decisions/0006).
         """
-        self._wishes.append(AdvertWanted())
+        self._speak(now)
         self._enter_backup(reason, now, _describe(heard))
         self.master = KnownMaster(heard.source, heard.advert.priority)
         self._follow(heard, now)
         self._wishes.append(ReleaseWanted(goodbye=False))
+
+    def _speak(self, now: Instant) -> None:
+        self._spoke_at = now
+        self._wishes.append(AdvertWanted())
 
     def _reply(self, now: Instant) -> None:
         """Answer at once, but not to a flood: the timer is restarted only when we do send."""
@@ -334,14 +340,14 @@ class Election:
         interval_ns = self.standing.interval_ns
         self._reply_allowed_at = now + min(interval_ns, REPLY_GAP_NS)
         self.deadline = now + interval_ns
-        self._wishes.append(AdvertWanted())
+        self._speak(now)
 
     def _priority_changed(self, _signal: PriorityChanged, now: Instant) -> None:
         self.learned_interval_ns = self.standing.interval_ns
         if self._suspended:
             return  # the advert that ends the suspension carries it
         self.deadline = now + self.standing.interval_ns
-        self._wishes.append(AdvertWanted())
+        self._speak(now)
 
     def _master_lease_lost(self, _signal: LeaseLost, now: Instant) -> None:
         self._enter_backup(Reason.LEASE_LOST, now)
@@ -349,8 +355,13 @@ class Election:
 
     # --- stalls (rule 5) ----------------------------------------------------------------------
 
-    def _stalled(self, stall: LoopStalled, _now: Instant) -> None:
-        if stall.late_ns >= timing.takeover_floor_ns(self.standing.interval_ns):
+    def may_be_replaced(self, now: Instant) -> bool:
+        """Was this master silent for so long that a peer may have taken over?"""
+        floor_ns = timing.takeover_floor_ns(self.standing.interval_ns)
+        return self.state is State.MASTER and now - self._spoke_at >= floor_ns
+
+    def _stalled(self, _stall: LoopStalled, now: Instant) -> None:
+        if self.may_be_replaced(now):
             self._suspended = True
             self.deadline = None
 
@@ -367,7 +378,7 @@ class Election:
             return
         self._suspended = False
         self.deadline = now + self.standing.interval_ns
-        self._wishes.append(AdvertWanted())
+        self._speak(now)
         self._wishes.append(AnnounceWanted(REANNOUNCE_GAP_NS))
 
 

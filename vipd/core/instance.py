@@ -78,7 +78,6 @@ from vipd.core.signals import (
     VipSeen,
     Wish,
 )
-from vipd.core.timing import takeover_floor_ns
 from vipd.errors import InvariantViolated
 from vipd.model import (
     LEAVING_PRIORITY,
@@ -210,10 +209,6 @@ class Instance:
         self.interfaces = frozenset(
             {self.config.interface, *(vip.interface for vip in self.config.vips)}
         )
-
-    def minds(self, stall: LoopStalled) -> bool:
-        """Was the loop so late that the peers may have replaced this router meanwhile?"""
-        return stall.late_ns >= takeover_floor_ns(self.config.advert_interval_ns)
 
     # --- reload -------------------------------------------------------------------------------
 

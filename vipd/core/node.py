@@ -222,7 +222,8 @@ class Node:
         self._reading_after_stall = True
         suspended = 0
         # A late wake-up is common, one that is late enough to matter to a router is not.
-        for instance in [each for each in self.instances.values() if each.minds(event)]:
+        replaced = [e for e in self.instances.values() if e.election.may_be_replaced(now)]
+        for instance in replaced:
             instance.stalled(event, now)
             suspended += instance.election.suspended
             self._touch(instance, now)

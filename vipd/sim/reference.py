@@ -264,7 +264,7 @@ class Twin:
                 self.fail("pace", "no advert when it became MASTER")
         elif type(event) is LoopStalled:
             self._late_ns = max(self._late_ns, event.late_ns)
-            self.suspended |= event.late_ns >= 3 * config.advert_interval_ns
+            self.suspended |= now - self.sent_at >= 3 * config.advert_interval_ns
             if self.suspended and spoke:
                 self.fail("stall", "an advert before any socket was read")
         elif type(event) is StallDrained and self.suspended:
