@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vrrp import VRRP, VRRPv3
 
 from vipd.lab.capture import Frame
@@ -25,6 +25,7 @@ from vipd.model import Instant
 
 MS = 1_000_000
 _TIMEOUT_S = 12.0
+_BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,23 @@ class Judge:
     def last_advert(self, port: str, until_ns: Instant) -> Instant:
         """The last advert that this port sent before an instant."""
         return max(a.t_ns for a in self.adverts() if a.port == port and a.t_ns < until_ns)
+
+    def announcements(self, since_ns: Instant) -> set[tuple[str, str]]:
+        """The (port, address) of every gratuitous ARP to all since an instant.
+
+        Not those to one host: a kernel that still has the address answers the gratuitous request
+        of another one, which nobody else hears.
+        """
+        packets = (
+            (frame.interface, Ether(frame.data))
+            for frame in self._capture.frames()
+            if frame.t_ns >= since_ns
+        )
+        return {
+            (port, packet[ARP].psrc)
+            for port, packet in packets
+            if ARP in packet and packet[ARP].psrc == packet[ARP].pdst and packet.dst == _BROADCAST
+        }
 
     def masters(self, since_ns: Instant, length_ns: int, connected: Iterable[Speaker]) -> set[str]:
         """The connected hosts that advertise in a window; blocks until the window is over."""
