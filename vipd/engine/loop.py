@@ -39,6 +39,7 @@ from vipd.ipc import (
     Channel,
     ChannelClosed,
     EngineState,
+    Message,
     SnapshotGiven,
     SnapshotWanted,
     StateApplied,
@@ -150,8 +151,7 @@ class Engine:
             self._feed(DeadlinePassed(), now)
         if self._alive_at is not None and self._alive_at <= now:
             self._alive_at = now + self._alive_interval_ns
-            if self._supervised:
-                self._say_alive(now)
+            self._say(Alive(now))
 
     def _serve_results(self) -> None:
         now = boottime_ns()
@@ -235,7 +235,7 @@ class Engine:
                 self._feed(StopRequested(message.reason), boottime_ns())
             elif isinstance(message, SnapshotWanted):
                 snapshot = self._node.snapshot(boottime_ns())
-                self._report.send(SnapshotGiven(message.request, snapshot))
+                self._say(SnapshotGiven(message.request, snapshot))
         return limit
 
     def _take_state(self, state: EngineState) -> None:
@@ -258,7 +258,7 @@ class Engine:
         self._serve_results()
         self._follow_links()
         self._alive_at = boottime_ns()
-        self._report.send(StateApplied(state.config.generation))
+        self._say(StateApplied(state.config.generation))
 
     def _follow_links(self) -> None:
         routers = self._node.routers()
@@ -266,19 +266,21 @@ class Engine:
         # Routers that are still leaving keep their sockets until the next look.
         self._sockets_stale = len(routers) > len(self._node.instances)
 
-    def _say_alive(self, now: Instant) -> None:
-        try:
-            self._report.send(Alive(now))
-        except ChannelClosed:
-            self._orphaned()
+    def _say(self, message: Message) -> None:
+        """To the supervisor, if it lives: its death is an order to release, never an error."""
+        if self._supervised:
+            try:
+                self._report.send(message)
+            except ChannelClosed:
+                self._orphaned()
 
     def _tell(self) -> None:
-        if not self._supervised:
-            return
-        try:
-            self._report.flush()
-        except ChannelClosed:
-            self._orphaned()
+        """What was noted in this turn."""
+        if self._supervised:
+            try:
+                self._report.flush()
+            except ChannelClosed:
+                self._orphaned()
 
     def _orphaned(self) -> None:
         """The supervisor is gone: release everything cleanly, then end."""
