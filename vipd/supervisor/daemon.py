@@ -138,6 +138,8 @@ class Supervisor:
             self._obtained = dict(message.obtained)
             self._log.info("engine-started", pid=message.pid, **self._obtained)
         elif isinstance(message, StateApplied):
+            # From now on status has something to show, even if this engine dies the next moment.
+            self._guard.send(SnapshotWanted(0))
             self._say_ready()
 
     def _take_note(self, note: Note) -> None:
