@@ -71,6 +71,12 @@ def test_what_never_ended_has_no_ratio_and_meets_no_limit() -> None:
     assert figure.row()[1] == "> 5 ms"
 
 
+@pytest.mark.parametrize(("vipd", "shown"), [(50, "0.50"), (0.5, "0.005"), (0, "0.00")])
+def test_a_small_ratio_is_not_rounded_to_nothing(vipd: float, shown: str) -> None:
+    figure = Figure("x", "x", "ms", Samples((vipd,)), Samples((100,)))
+    assert figure.row()[3] == shown
+
+
 def test_nothing_measured_is_a_failure_of_the_measurement() -> None:
     with pytest.raises(MeasurementFailed):
         samples([])

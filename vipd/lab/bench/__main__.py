@@ -24,6 +24,7 @@ from rich.text import Text
 
 from vipd.errors import AdapterError
 from vipd.lab.bench.figures import HEADS, Figure, MeasurementFailed
+from vipd.lab.bench.heal import heal
 from vipd.lab.bench.latency import many_vips, takeover
 from vipd.lab.bench.outages import Progress, cut, interval_name, sigkill, sigterm
 from vipd.lab.bench.pairs import Arena, Arenas, machine
@@ -43,8 +44,12 @@ def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
         f"{outage.__name__}-{interval_name(interval_ms)}": partial(
             _in_arena, arenas, outage, interval_ms, repetitions
         )
-        for interval_ms, repetitions in ((1000, slow), (100, few))
-        for outage in (sigterm, cut, sigkill)
+        for interval_ms, repetitions, made in (
+            # what heal is about is the client's ARP, whatever the interval
+            (1000, slow, (sigterm, cut, heal, sigkill)),
+            (100, few, (sigterm, cut, sigkill)),
+        )
+        for outage in made
     }
     others: dict[str, Measurement] = {
         "takeover": partial(takeover, many),

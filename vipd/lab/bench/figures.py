@@ -61,7 +61,7 @@ class Figure:
 
     def row(self) -> list[str]:
         """The cells of the table."""
-        ratio = "-" if self.ratio is None else f"{self.ratio:.2f}"
+        ratio = "-" if self.ratio is None else _ratio(self.ratio)
         met = {True: "yes", False: "NO", None: ""}[self.met]
         shown = [self._shown(samples) for samples in (self.vipd, self.keepalived)]
         return [self.what, *shown, ratio, self.goal, met]
@@ -96,6 +96,11 @@ HEADS = (
     "goal",
     "met",
 )
+
+
+def _ratio(value: float) -> str:
+    """Two decimals, unless nothing would be left."""
+    return f"{value:.2f}" if value >= 0.01 or value == 0 else f"{value:.1g}"
 
 
 def _short(value: float) -> str:
