@@ -110,3 +110,16 @@ def test_a_refresh_never_keeps_an_answer_waiting() -> None:
     plan.begin(0, first_sent=True)
     plan.answer_rival(5 * S, GAP)
     assert bursts(plan, 5 * S) == [5 * S]
+
+
+def test_a_losing_advert_does_not_wait_for_the_gap_of_an_arp() -> None:
+    """A beaten master's last advert follows its ARP, which was answered already."""
+    plan = AnnouncementPlan(5, 0)
+    plan.answer_rival(0, 10 * S)
+    assert plan.due(0, HELD) == HELD
+    plan.answer_rival(50 * MS, 1 * S)
+    assert plan.deadline == 50 * MS
+    assert plan.due(50 * MS, HELD) == HELD
+    plan.answer_rival(60 * MS, 1 * S)
+    plan.answer_rival(60 * MS, 10 * S)
+    assert plan.deadline == 70 * MS  # the second round; the answer waits for its gap

@@ -31,7 +31,8 @@ class AnnouncementPlan:
         self._base: Instant = 0
         self._step = 0
         self._rest: deque[Vip] = deque()
-        self._answered_at: Instant | None = None
+        self._answered_at: dict[Duration, Instant] = {}
+        self._asked: set[Duration] = set()
         self._answer_at: Instant | None = None
 
     def begin(self, now: Instant, *, first_sent: bool) -> None:
@@ -39,12 +40,18 @@ class AnnouncementPlan:
         self._base, self._step = now, int(first_sent)
         self._rest.clear()
         self._answer_at = None  # this burst is the answer
+        self._asked.clear()
         self.deadline = self._next(now)
 
     def answer_rival(self, now: Instant, gap_ns: Duration) -> None:
-        """Burst at once, or as soon as ``gap_ns`` have passed since the last such burst."""
-        last = self._answered_at
+        """Burst at once, or as soon as ``gap_ns`` have passed since the last such burst.
+
+        Each kind of sign has its own gap and is limited by its own kind only: the losing advert
+        that a beaten rival says last must not wait because its ARP was answered just before.
+        """
+        last = self._answered_at.get(gap_ns)
         start = now if last is None else max(now, last + gap_ns)
+        self._asked.add(gap_ns)
         if self._answer_at is None or start < self._answer_at:
             self._answer_at = start
         if self.deadline is None or self._answer_at < self.deadline:
@@ -52,7 +59,9 @@ class AnnouncementPlan:
 
     def stop(self) -> None:
         self.deadline = None
-        self._answered_at = self._answer_at = None
+        self._answer_at = None
+        self._answered_at.clear()
+        self._asked.clear()
         self._rest.clear()
 
     def due(self, now: Instant, held: Iterable[Vip]) -> tuple[Vip, ...]:
@@ -60,7 +69,7 @@ class AnnouncementPlan:
         if self.deadline is None or now < self.deadline:
             return ()
         if self._answer_at is not None and now >= self._answer_at:
-            self._answered_at = now
+            self._answered_at |= dict.fromkeys(self._asked, now)
             self.begin(now, first_sent=False)
         if not self._rest:
             self._rest.extend(held)
