@@ -116,7 +116,7 @@ def test_a_losing_advert_does_not_wait_for_the_gap_of_an_arp() -> None:
     """A beaten master's last advert follows its ARP, which was answered already."""
     plan = AnnouncementPlan(5, 0)
     plan.answer_rival(0, 10 * S)
-    assert plan.due(0, HELD) == HELD
+    assert bursts(plan, 20 * MS) == [0, 20 * MS]
     plan.answer_rival(50 * MS, 1 * S)
     assert plan.deadline == 50 * MS
     assert plan.due(50 * MS, HELD) == HELD
