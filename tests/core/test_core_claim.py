@@ -30,9 +30,17 @@ from vipd.core.actions import (
     SendAdvert,
     ShutGate,
 )
+from vipd.core.announcement import FRAMES_PER_TURN
 from vipd.core.batches import CHUNK
 from vipd.core.claim import RETRY_NS, VANISH_LIMIT, VERIFY_LIMIT
-from vipd.core.events import AddressesApplied, AddressSeen, GateOpened, GateShut, RivalAnnounced
+from vipd.core.events import (
+    AddressesApplied,
+    AddressSeen,
+    DeadlinePassed,
+    GateOpened,
+    GateShut,
+    RivalAnnounced,
+)
 from vipd.model import (
     ClaimState,
     Family,
@@ -549,6 +557,19 @@ def test_announced_is_only_what_the_kernel_has() -> None:
     rig.take_away(B.address)
     frames = only(rig.run(20 * MS), Announce)
     assert {format_address(each.address) for each in frames[0].vips} == {"192.0.2.100"}
+
+
+def test_what_left_during_a_long_round_is_not_announced_any_more() -> None:
+    vips = many_vips(Family.IPV4, 2 * FRAMES_PER_TURN)
+    rig = Rig(router(vips=vips))
+    rig.become_master()
+    rig.run(20 * MS - 1)
+    rig.now += 1
+    assert len(only(rig.feed(DeadlinePassed()), Announce)[0].vips) == FRAMES_PER_TURN
+    rig.configure(router(vips=vips[:-1]))
+    assert not rig.holds(vips[-1])
+    rest = [each for frames in only(rig.run(0), Announce) for each in frames.vips]
+    assert rest == list(vips[FRAMES_PER_TURN:-1])
 
 
 # --- reload ---------------------------------------------------------------------------------------

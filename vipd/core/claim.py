@@ -486,8 +486,11 @@ class Claim:
         if due:
             self._wishes.append(RenewWanted(due))
         held = (vip for vip in self.wanted if vip.key in self.present)
-        if frames := self.announcements.due(now, held):
-            self._wishes.append(FramesWanted(frames))
+        frames = self.announcements.due(now, held)
+        # A round of many frames takes several turns: what left since it began is not announced.
+        here = self.present & self._wanted_keys
+        if still := tuple(vip for vip in frames if vip.key in here):
+            self._wishes.append(FramesWanted(still))
 
     def _retry(self, now: Instant) -> None:
         if self.state is ClaimState.REMOVING:
