@@ -8,6 +8,7 @@ from time import perf_counter
 import pytest
 
 from tests.core.rig import (
+    EPERM,
     ETH0,
     ETH1,
     HIGHER,
@@ -46,6 +47,7 @@ from vipd.core.events import (
     LoopStalled,
     StallDrained,
 )
+from vipd.core.instance import Instance
 from vipd.model import (
     ADDRESS_TAG,
     ClaimState,
@@ -300,6 +302,28 @@ def test_a_new_mac_is_announced_at_once() -> None:
     assert len(only(rig.run(S), Announce)) == 0
 
 
+def test_a_link_that_goes_takes_along_what_was_still_to_leave_it() -> None:
+    there = vip("203.0.113.100/24", "eth1")
+    rig = master(vips=(A, there))
+    rig.kernel.refusals[RemoveAddresses, there.address] = EPERM
+    rig.configure(router(vips=(A,)))
+    rig.run(S)
+    assert rig.instance().claim.retired
+    rig.lose_link(ETH1.index)
+    assert rig.instance().claim.is_settled
+    assert only(rig.run(S), RemoveAddresses) == []
+
+
+def test_a_link_concerns_only_the_routers_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of VLANs come up at once: each of them must not look at all the others."""
+    elsewhere = router(name="api", interface="eth1", vips=(vip("203.0.113.9/24", "eth1"),))
+    rig = Rig(router(), elsewhere)
+    looked: list[str] = []
+    monkeypatch.setattr(Instance, "resync", lambda each, now: looked.append(each.config.name))
+    rig.see_link(replace(ETH1, mtu=1400))
+    assert looked == ["api"]
+
+
 def test_the_same_link_said_again_is_nothing() -> None:
     rig = master()
     assert rig.see_link(ETH0) == []
@@ -523,6 +547,20 @@ def test_a_vip_that_moves_to_a_backup_is_removed() -> None:
     rig.configure(router(vips=(A,)), router(name="api", vrid=52, vips=(B, C)))
     assert not rig.holds(B)
     assert rig.holds(A)
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_a_renamed_master_says_goodbye_with_the_list_it_advertised(family: Family) -> None:
+    """Its VIPs belong to its successor by then, but an advert without addresses is none."""
+    old = router(family)
+    rig = Rig(old)
+    rig.become_master()
+    actions = rig.configure(replace(old, name="api"))
+    assert not rig.holds(*old.vips)
+    assert [sent.advert.addresses for sent in only(actions, SendAdvert)] == [old.advertised]
+    assert priorities(actions) == [0]
+    rig.become_master("api")
+    assert rig.holds(*old.vips)
 
 
 def test_a_vip_that_was_retired_and_is_now_elsewhere_is_not_removed() -> None:

@@ -140,6 +140,7 @@ class Instance:
         self._host = host
         self._actions = actions
         self._know_vips()
+        self._advertised = config.advertised
         self._faults: dict[Reason, str] = {}
         self._backoffs: dict[Reason, _Backoff] = {}
         self._foreign = ForeignWatch()
@@ -175,6 +176,11 @@ class Instance:
     def vip_keys(self) -> set[VipKey]:
         """The configured VIPs, and those that a reload took away while they leave."""
         return {*self._vips, *self.claim.retired}
+
+    def uses(self, links: set[str]) -> bool:
+        """Is anything of this router on one of ``links``, or still to go from there?"""
+        retired = self.claim.retired
+        return not links.isdisjoint(self.interfaces) or any(name in links for name, _ in retired)
 
     @property
     def is_released(self) -> bool:
@@ -224,6 +230,7 @@ class Instance:
         """Take ``config`` over. VIPs that another instance has now (``elsewhere``) stay put."""
         old, self.config = self.config, config
         self._know_vips()
+        self._advertised = config.advertised
         self.election.standing = _standing(config, self.source or b"")
         self.claim.lifetime_s = config.address_lifetime_s
         plan = self.claim.announcements
@@ -236,7 +243,11 @@ class Instance:
             self._feed(self.election, PriorityChanged(), now)
 
     def let_go_of(self, elsewhere: set[VipKey], now: Instant) -> None:
-        """This router is about to be removed: what others have now is not its to take away."""
+        """This router is about to be removed: what others have now is not its to take away.
+
+        Its goodbye lists what it advertised so far: peers drop an advert with another list, and
+        one without any address is none.
+        """
         kept = tuple(vip for vip in self.config.vips if vip.key not in elsewhere)
         if kept != self.config.vips or not elsewhere.isdisjoint(self.claim.retired):
             self.config = replace(self.config, vips=kept)
@@ -505,7 +516,7 @@ class Instance:
             self.config.vrid,
             priority,
             self.config.advert_interval_ns,
-            self.config.advertised,
+            self._advertised,
         )
         self._actions.append(SendAdvert(self.config, self.source, advert))
 

@@ -17,7 +17,7 @@ What the node itself decides
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vipd.core import snapshot as snapshots
@@ -280,7 +280,10 @@ class Node:
             self._look_anew(now)
 
     def _look_anew(self, now: Instant) -> None:
-        for instance in (*self.instances.values(), *self._leaving.copy().values()):
+        self._look_at((*self.instances.values(), *self._leaving.values()), now)
+
+    def _look_at(self, concerned: Iterable[Instance], now: Instant) -> None:
+        for instance in concerned:
             instance.resync(now)
             self._touch(instance, now)
         self._sweep(now)
@@ -305,10 +308,7 @@ class Node:
         """Only links that a router uses matter to it; hosts of containers have many others."""
         names = {link.name for link in (old, new) if link is not None}
         everybody = (*self.instances.values(), *self._leaving.values())
-        if any(not names.isdisjoint(instance.interfaces) for instance in everybody):
-            self._look_anew(now)
-        else:
-            self._sweep(now)
+        self._look_at([each for each in everybody if each.uses(names)], now)
 
     def _address_seen(self, event: AddressSeen, now: Instant) -> None:
         known = self.host.see_address(event.address)
