@@ -66,6 +66,7 @@ class Supervisor:
         self._engine_gone = asyncio.Event()
         self._started = boottime_ns()
         self._obtained: dict[str, str] = {}
+        self._restart: asyncio.TimerHandle | None = None
         self._restarts = 0
         self._snapshot: Snapshot | None = None
         self._waiting: dict[int, asyncio.Future[Snapshot]] = {}
@@ -117,10 +118,17 @@ class Supervisor:
         if interval_ns is None:
             return
         while True:
-            # Only a supervisor with a living engine is worth keeping.
-            if self._guard.alive:
+            if self._does_its_duty():
                 self._manager.alive()
             await asyncio.sleep(interval_ns / 3 / SECOND_NS)
+
+    def _does_its_duty(self) -> bool:
+        """Only a supervisor that has an engine, or waits to start one, is worth keeping.
+
+        The back-off may be as long as the watchdog: if it counted as idleness, a host whose
+        engines keep dying would start them ever faster instead of ever slower.
+        """
+        return self._guard.alive or self._restart is not None
 
     # --- the engine ---------------------------------------------------------------------------
 
@@ -138,6 +146,8 @@ class Supervisor:
             self._obtained = dict(message.obtained)
             self._log.info("engine-started", pid=message.pid, **self._obtained)
         elif isinstance(message, StateApplied):
+            if message.generation == self._config.generation:
+                self._guard.allow_silence(self._compiled.engine_timeout_ns)
             # From now on status has something to show, even if this engine dies the next moment.
             self._guard.send(SnapshotWanted(0))
             self._say_ready()
@@ -158,10 +168,11 @@ class Supervisor:
         self._log.error("engine-died", pid=death.pid, status=death.status, cause=cause)
         self._remove_leftovers("the dead engine")
         self._restarts += 1
-        delay_ns = self._guard.next_delay_ns()
-        asyncio.get_running_loop().call_later(delay_ns / SECOND_NS, self._start_again)
+        delay_s = self._guard.next_delay_ns() / SECOND_NS
+        self._restart = asyncio.get_running_loop().call_later(delay_s, self._start_again)
 
     def _start_again(self) -> None:
+        self._restart = None
         if self._stopping.is_set():
             return
         self._engine_gone.clear()
@@ -226,6 +237,9 @@ class Supervisor:
             # It holds the control socket and cannot move under a running daemon.
             self._log.warning("restart-needed", key="runtime_dir", kept=str(self._runtime_dir))
         leftovers.remember(self._runtime_dir, [self._config, compiled.state.config])
+        # How often the engine says that it lives follows its timeout, from when it has read this.
+        old_ns, new_ns = self._compiled.engine_timeout_ns, compiled.engine_timeout_ns
+        self._guard.allow_silence(max(old_ns, new_ns))
         self._compiled = compiled
         self._insist(lambda: self._compiled.state)
         log.configure(compiled.log_level, compiled.log_format)

@@ -57,17 +57,16 @@ class Death:
 class Silence:
     """How long the engine has said nothing, in time in which we ourselves were on time."""
 
-    def __init__(self, step_ns: Duration, now: Instant) -> None:
-        self._step_ns = step_ns
+    def __init__(self, now: Instant) -> None:
         self._last: Instant = now
         self.silent_ns: Duration = 0
 
-    def heard(self) -> None:
-        self.silent_ns = 0
+    def heard(self, now: Instant) -> None:
+        self.silent_ns, self._last = 0, now
 
-    def tick(self, now: Instant) -> None:
-        """Called every ``step_ns``; a later call means that we slept, and counts as one step."""
-        self.silent_ns += min(now - self._last, self._step_ns)
+    def tick(self, now: Instant, step_ns: Duration) -> None:
+        """Called after ``step_ns``; a later call means that we slept, and counts as one step."""
+        self.silent_ns += min(now - self._last, step_ns)
         self._last = now
 
 
@@ -136,6 +135,10 @@ class EngineGuard:
         self._watch = loop.create_task(self._watch_silence())
         self.send(state)
 
+    def allow_silence(self, timeout_ns: Duration) -> None:
+        """Another ``engine_timeout`` for the engine that lives."""
+        self._timeout_ns = timeout_ns
+
     def send(self, message: ToEngine) -> bool:
         """False: there is no engine, or it does not read."""
         if self._channel is None:
@@ -176,16 +179,16 @@ class EngineGuard:
             if message is None:
                 return
             if self._silence is not None:
-                self._silence.heard()
+                self._silence.heard(boottime_ns())
             self._greeted = self._greeted or isinstance(message, Hello)
             self._hear(message)
 
     async def _watch_silence(self) -> None:
-        step_ns = max(self._timeout_ns // 8, 1)
-        self._silence = silence = Silence(step_ns, boottime_ns())
+        self._silence = silence = Silence(boottime_ns())
         while True:
+            step_ns = max(self._timeout_ns // 8, 1)
             await asyncio.sleep(step_ns / SECOND_NS)
-            silence.tick(boottime_ns())
+            silence.tick(boottime_ns(), step_ns)
             allowed_ns = self._timeout_ns if self._greeted else START_TIMEOUT_NS
             if silence.silent_ns > allowed_ns:
                 self._killed_for_silence = True
