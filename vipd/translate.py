@@ -119,6 +119,30 @@ class _Forms:
 _NOTHING_LEARNED = _Forms()
 
 
+class _Own:
+    """The host's own addresses, sorted once: hundreds of VLANs ask for theirs one by one."""
+
+    def __init__(self, addresses: Iterable[HostAddress]) -> None:
+        self._by_index: dict[int, list[HostAddress]] = {}
+        anywhere: dict[Family, set[Address]] = {family: set() for family in Family}
+        for each in addresses:
+            self._by_index.setdefault(each.index, []).append(each)
+            if not is_link_local(each.address):
+                anywhere[family_of(each.address)].add(each.address)
+        self._anywhere = {family: frozenset(found) for family, found in anywhere.items()}
+
+    def on(self, index: int) -> list[HostAddress]:
+        return self._by_index.get(index, [])
+
+    def sources(self, index: int, family: Family) -> frozenset[Address]:
+        """What is our own when it comes in on the link ``index``."""
+        anywhere = self._anywhere[family]
+        only_here = {
+            each.address for each in self.on(index) if family_of(each.address) is family
+        } - anywhere
+        return anywhere | only_here if only_here else anywhere
+
+
 @dataclass(frozen=True, slots=True)
 class _Router:
     instance: str
@@ -297,7 +321,7 @@ class Translator:
         if macs != self._own_macs:
             self._own_macs = macs
             self._frames.clear()
-        own = [each for each in self._addresses.values() if not self._is_vip(each)]
+        own = _Own(each for each in self._addresses.values() if not self._is_vip(each))
         self._routers, self._strangers = {}, {}
         vips: dict[int, set[Address]] = {}
         for config in self._configs:
@@ -311,15 +335,14 @@ class Translator:
         self._vips_by_index = {index: frozenset(found) for index, found in vips.items()}
         self._stale = False
 
-    def _add_router(self, config: InstanceConfig, index: int, own: list[HostAddress]) -> None:
+    def _add_router(self, config: InstanceConfig, index: int, own: _Own) -> None:
         for family in Family:
-            self._strangers.setdefault(
-                (index, family), stranger(family, _own_sources(own, index, family))
-            )
-        sources = _own_sources(own, index, config.family)
+            if (index, family) not in self._strangers:
+                self._strangers[index, family] = stranger(family, own.sources(index, family))
+        sources = own.sources(index, config.family)
         if config.source is not None:
-            sources.add(config.source)
-        prefixes = [(each.address, each.prefix) for each in own if each.index == index]
+            sources |= {config.source}
+        prefixes = [(each.address, each.prefix) for each in own.on(index)]
         self._routers[index, config.family, config.vrid] = _Router(
             config.name, receiver_for(config, sources, prefixes), self._forms[_forms_key(config)]
         )
@@ -336,15 +359,6 @@ def _outgoing(
         auth_secret=action.config.auth_secret,
     )
     return OutgoingAdvert(action.config.family, index, action.source, destination, payload)
-
-
-def _own_sources(own: list[HostAddress], index: int, family: Family) -> set[Address]:
-    return {
-        each.address
-        for each in own
-        if family_of(each.address) is family
-        and (each.index == index or not is_link_local(each.address))
-    }
 
 
 def _address_key(address: HostAddress) -> _AddressKey:

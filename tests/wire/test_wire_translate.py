@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -415,3 +416,28 @@ def test_what_was_wrong_with_a_datagram_reaches_the_note() -> None:
     rejected = translator(config()).receive(datagram(frame[14:]))
     assert isinstance(rejected, AdvertRejected)
     assert "auth_hmac" in str(fields_of(rejected)["detail"])
+
+
+# --- cost -----------------------------------------------------------------------------------------
+
+
+def test_the_cost_of_a_link_event_grows_no_faster_than_the_number_of_vlans() -> None:
+    """Ten times the VLANs may cost forty times, never the hundred of a quadratic walk."""
+
+    def cost(count: int) -> float:
+        mac = bytes.fromhex("020000000001")
+        links = [Link(at + 2, f"vlan{at}", True, mac) for at in range(count)]
+        own = [HostAddress(at + 2, bytes((10, at >> 8, at & 255, 2)), 24) for at in range(count)]
+        made = Translator()
+        made.configure(node(*(config(name=link.name, interface=link.name) for link in links)))
+        made.set_host(links, own)
+        heard = advert_from(PEER4)
+        best = 1e9
+        for turn in range(3):
+            made.observe(LinkSeen(replace(links[0], mtu=1400 + turn)))
+            begin = perf_counter()
+            made.receive(heard)
+            best = min(best, perf_counter() - begin)
+        return best
+
+    assert cost(1000) < 40 * cost(100)
