@@ -49,14 +49,23 @@ class Stream:
     def __init__(self, fd: int) -> None:
         self.lost = 0
         self._fd = fd
+        self._broken_off = False
         self._ready = select.poll()
         self._ready.register(fd, select.POLLOUT)
 
     def write(self, text: str) -> None:
-        """Room for a write means room for a line: a pipe is ready with 4 KiB free."""
+        """Piece by piece: a pipe is ready with 4 KiB free, and a line may be longer than that."""
+        data = text.encode(errors="backslashreplace")
+        if self._broken_off:
+            data = b"\n" + data
         with contextlib.suppress(OSError):
-            if self._ready.poll(0):
-                os.write(self._fd, text.encode(errors="backslashreplace"))
+            for at in range(0, len(data), select.PIPE_BUF):
+                if not self._ready.poll(0):
+                    break
+                os.write(self._fd, data[at : at + select.PIPE_BUF])
+                self._broken_off = True
+            else:
+                self._broken_off = False
                 return
         self.lost += 1
 
