@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -52,6 +53,19 @@ _LARGEST_MESSAGE = 64 * 1024 * 1024
 _ANCILLARY_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)
 _IN_MEMFD = b"memfd"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+_NO_ROOM = frozenset(
+    {
+        errno.EAGAIN,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ETOOMANYREFS,
+    }
+)
+"""No room in the queue, for the message or for its memfd: as good as a full queue."""
 
 
 class ChannelClosed(AdapterError):
@@ -294,7 +308,7 @@ class Channel:
         self._socket.close()
 
     def send(self, message: Message) -> bool:
-        """Queue ``message``; False when the queue is full and the message was dropped.
+        """Queue ``message``; False when there was no room and the message was dropped.
 
         Raises ChannelClosed when the other end is gone.
         """
@@ -304,11 +318,11 @@ class Channel:
                 self._socket.send(data)
             else:
                 self._send_in_memfd(data)
-        except BlockingIOError:
-            return False
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosed("the other process is gone", error.errno or 0) from error
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                return False
             raise AdapterError(f"sending a message: {error.strerror}", error.errno or 0) from error
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import errno
 import io
 import os
 import pickle
@@ -152,6 +153,22 @@ def test_a_full_queue_drops_and_says_so(ends: tuple[Channel, Channel], message: 
         assert right.receive() == message
     assert right.receive() is None
     assert left.send(message), "there is room again"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_a_message_without_room_for_its_memfd_is_dropped(
+    ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A snapshot that cannot be sent must not end the engine."""
+
+    def refuse(_name: str, _flags: int) -> int:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    left, right = ends
+    assert not left.send(Hello("x" * 70_000, 1))
+    assert left.send(Alive(1))
+    assert right.receive() == Alive(1)
 
 
 def test_the_end_comes_after_the_last_word(ends: tuple[Channel, Channel]) -> None:

@@ -577,6 +577,18 @@ def test_a_vip_that_was_retired_and_is_now_elsewhere_is_not_removed() -> None:
     assert rig.holds(B, C)
 
 
+def test_what_cannot_be_removed_yet_is_known_until_it_is_gone() -> None:
+    rig = master(vips=(A, B))
+    rig.kernel.refusals = {(RemoveAddresses, each.address): EPERM for each in (A, B)}
+    rig.configure(router(vips=(A,)))
+    assert rig.node.vip_keys() == {A.key, B.key}
+    rig.configure(router(vrid=52, vips=(C,)))
+    assert rig.node.vip_keys() == {A.key, B.key}
+    rig.kernel.refusals.clear()
+    rig.run(S)
+    assert rig.node.vip_keys() == {C.key}
+
+
 def test_a_leaving_router_does_not_take_what_another_has_now() -> None:
     web, api = router(vips=(A, B)), router(name="api", vrid=52, vips=(C,))
     rig = Rig(web, api)

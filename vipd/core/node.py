@@ -117,6 +117,11 @@ class Node:
         """The routers that may speak now: those configured, and those that are still leaving."""
         return tuple(each.config for each in (*self.instances.values(), *self._leaving.values()))
 
+    def vip_keys(self) -> set[VipKey]:
+        """Every VIP that may still be added or removed, those of routers that wait excepted."""
+        everybody = (*self.instances.values(), *self._leaving.values())
+        return {key for each in everybody for key in each.vip_keys}
+
     def snapshot(self, now: Instant) -> Snapshot:
         everybody = [*self.instances.values(), *self._leaving.values()]
         return Snapshot(

@@ -253,6 +253,11 @@ class Engine:
         self._translator.set_forwarding(_forwards())
         self._sockets_stale = True
         self._feed(Configured(state.config), boottime_ns())
+        # A daemon that is reloaded for years shall not keep every VIP that it ever had.
+        needed = self._node.vip_keys() | state.templates.keys()
+        self._dispatcher.templates = {
+            key: each for key, each in self._dispatcher.templates.items() if key in needed
+        }
         if first:
             self._queue.extend(self._dispatcher.carry_out(ResyncKernel()))
         self._serve_results()
