@@ -193,11 +193,7 @@ class Translator:
     def observe(self, event: Event) -> None:
         """Follow the kernel one event at a time (others are ignored); cheap for our own VIPs."""
         if isinstance(event, AddressSeen):
-            new, key = event.address, _address_key(event.address)
-            old = self._addresses.get(key)
-            self._addresses[key] = new
-            if new != old:
-                self._stale |= not (self._is_vip(new) and (old is None or self._is_vip(old)))
+            self.observe_address(event.address)
         elif isinstance(event, AddressGone):
             gone = self._addresses.pop(_address_key(event.address), None)
             self._stale |= gone is not None and not self._is_vip(gone)
@@ -208,6 +204,14 @@ class Translator:
             self._stale |= self._links.pop(event.index, None) is not None
         elif isinstance(event, KernelResynced):
             self.set_host(event.links, event.addresses)
+
+    def observe_address(self, new: HostAddress) -> None:
+        """``observe`` of one ``AddressSeen``."""
+        key = _address_key(new)
+        old = self._addresses.get(key)
+        if new != old:
+            self._addresses[key] = new
+            self._stale |= not (self._is_vip(new) and (old is None or self._is_vip(old)))
 
     def set_forwarding(self, router: bool) -> None:
         """Whether this host forwards IPv6: the Router flag of its announcements (D9)."""

@@ -112,6 +112,7 @@ class EventSocket:
     """What changes in links and addresses, as it changes."""
 
     def __init__(self, buffer_size: int = _EVENT_BUFFER) -> None:
+        self._buffer = bytearray(_LARGEST_READ)
         self._socket = _open("a netlink socket for events")
         try:
             set_receive_buffer(self._socket, buffer_size)
@@ -133,7 +134,7 @@ class EventSocket:
         Raises Overrun when changes were lost.
         """
         try:
-            data, _ancillary, flags, sender = self._socket.recvmsg(_LARGEST_READ)
+            size, sender = self._socket.recvfrom_into(self._buffer)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -142,12 +143,12 @@ class EventSocket:
                 raise Overrun("link and address events were lost", errno.ENOBUFS) from error
             message = f"receiving link and address events: {error.strerror}"
             raise AdapterError(message, error.errno or 0) from error
-        if flags & socket.MSG_TRUNC:
+        if size == len(self._buffer):  # it may have been longer
             self._drain()
             raise Overrun("a link or address event was too long", errno.EMSGSIZE)
         if sender[0] != 0:  # port id 0 is the kernel; anybody else is no witness
             return ()
-        return decode_messages(data)
+        return decode_messages(bytes(memoryview(self._buffer)[:size]))
 
     def _drain(self) -> None:
         for _read in range(_DRAIN_READS):
@@ -215,7 +216,7 @@ def _dump_once(sock: socket.socket, kind: int, sequence: int) -> tuple[list[Kern
                     if result:
                         raise OSError(result, errno.errorcode.get(result, "unknown error"))
                     return changes, interrupted
-                change = decode_change(message)
+                change = decode_change(message.kind, message.body)
                 if change is not None:
                     changes.append(change)
     except OSError as error:

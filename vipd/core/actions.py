@@ -7,7 +7,8 @@ one who carries them out (engine, simulator) feeds the results back as events:
 action                 comes back as
 =====================  ===================================================================
 SendAdvert             AdvertSent or AdvertFailed
-AddAddresses           AddressSeen for each address that the kernel has, then AddressesApplied
+AddAddresses           AddressesApplied, with what the kernel has said of them by then;
+                       AddressSeen for what it says later (IPv6 addresses, by a moment)
 RenewAddresses         the same
 RemoveAddresses        AddressGone for each that left, then AddressesApplied
 RemoveStray            AddressGone

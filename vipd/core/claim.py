@@ -287,6 +287,12 @@ class Claim:
         if self._is_ours(signal.vip.key):
             self.present.add(signal.vip.key)
 
+    def take_word(self, keys: Iterable[VipKey]) -> None:
+        """``VipSeen`` for many, just before the ``AddressesApplied`` of the batch they are of."""
+        for key in keys:
+            self._unseen.pop(key, None)
+        self.present.update(key for key in keys if self._is_ours(key))
+
     def _forget(self, vip: Vip) -> bool:
         """Note that the kernel no longer has ``vip``; True if it was to go (retired)."""
         self.present.discard(vip.key)

@@ -136,12 +136,15 @@ class AdvertFailed:
 class AddressesApplied:
     """The kernel worked through the batch of ``action``.
 
-    ``failures`` maps positions in ``action.vips`` to errnos; success is believed only through
-    ``AddressSeen``/``AddressGone``, which come *before* this event.
+    ``failures`` maps positions in ``action.vips`` to errnos. Success is believed only when the
+    kernel says of an address that it has it: ``seen`` is what it has said by now, many
+    ``AddressSeen`` in one; what it says later comes as ``AddressSeen``. What left comes as
+    ``AddressGone`` before this event.
     """
 
     action: AddAddresses | RemoveAddresses | RenewAddresses
     failures: tuple[tuple[int, int], ...] = ()
+    seen: tuple[HostAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

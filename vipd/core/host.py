@@ -14,7 +14,6 @@ Two questions are answered here:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from vipd.model import (
     ADDRESS_TAG,
@@ -158,15 +157,20 @@ class HostView:
         return tuple(self._place(vip, networks) for vip in vips)
 
     def _place(self, vip: Vip, networks: list[tuple[int, int]]) -> Vip:
-        if held := self.entries(vip.key):
-            prefix = held[0].prefix
-            return vip if prefix == vip.prefix else replace(vip, prefix=prefix)
-        if vip.family is Family.IPV6:
-            return vip
-        value = int.from_bytes(vip.address)
-        if any(value >> shift == network for network, shift in networks):
-            return replace(vip, prefix=32)
+        if self.has(vip.key):
+            return _with_prefix(vip, self.entries(vip.key)[0].prefix)
+        if len(vip.address) == 4:
+            value = int.from_bytes(vip.address)
+            for network, shift in networks:
+                if value >> shift == network:
+                    return _with_prefix(vip, 32)
         return vip
+
+
+def _with_prefix(vip: Vip, prefix: int) -> Vip:
+    if vip.prefix == prefix:
+        return vip
+    return Vip(vip.address, prefix, vip.interface, vip.advertise)
 
 
 def _entry_key(address: HostAddress) -> _EntryKey:

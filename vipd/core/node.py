@@ -356,9 +356,27 @@ class Node:
 
     def _addresses_applied(self, event: AddressesApplied, now: Instant) -> None:
         instance = self._named(event.action.instance)
+        if event.seen:
+            self._addresses_seen(event, instance, now)
         if instance is not None:
             instance.applied(event, now)
             self._touch(instance, now)
+
+    def _addresses_seen(
+        self, event: AddressesApplied, instance: Instance | None, now: Instant
+    ) -> None:
+        """The kernel's word that came with its answer: in one go what is the batch's own."""
+        own = {vip.key for vip in event.action.vips}
+        claimed = []
+        for address in event.seen:
+            key = self.host.key_of(address)
+            if instance is None or instance.is_released or key is None or key not in own:
+                self._address_seen(AddressSeen(address), now)
+            else:
+                self.host.see_address(address)
+                claimed.append(key)
+        if instance is not None and claimed:
+            instance.claim.take_word(claimed)
 
     def _gate_moved(self, event: GateOpened | GateShut, now: Instant) -> None:
         instance = self._named(event.instance)

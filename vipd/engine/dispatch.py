@@ -121,11 +121,17 @@ class Dispatcher:
     # --- addresses ----------------------------------------------------------------------------
 
     def _add(self, action: AddAddresses | RenewAddresses) -> list[Event]:
-        for vip in action.vips:
-            if vip.family is Family.IPV4:
-                self._promote_secondaries(vip.interface)
+        for interface in {vip.interface for vip in action.vips if vip.family is Family.IPV4}:
+            self._promote_secondaries(interface)
         failures = self._apply(action.vips, address_add)
-        return [*self.read_kernel(), AddressesApplied(action, failures)]
+        changes, lost = self._read_changes(CONFIRMATIONS)
+        if not lost and all(type(change) is AddressChange for change in changes):
+            # The common case, hundreds at a time: in one event.
+            seen = tuple(change.address for change in changes if type(change) is AddressChange)
+            for address in seen:
+                self._translator.observe_address(address)
+            return [AddressesApplied(action, failures, seen)]
+        return [*self._events(changes, lost), AddressesApplied(action, failures)]
 
     def _remove(self, action: RemoveAddresses) -> list[Event]:
         failures = self._apply(action.vips, address_delete)
@@ -172,18 +178,26 @@ class Dispatcher:
 
         At most so much: others may change addresses faster than we can read of it.
         """
-        events: list[Event] = []
+        return self._events(*self._read_changes(most))
+
+    def _read_changes(self, most: int) -> tuple[list[KernelChange], bool]:
+        """What was said, and whether something that was said after it is lost."""
+        changes: list[KernelChange] = []
         try:
             for _ in range(most):
-                changes = self.kernel_events.receive()
-                if changes is None:
+                said = self.kernel_events.receive()
+                if said is None:
                     break
-                events.extend(_event_of(change) for change in changes)
+                changes.extend(said)
         except netlink.Overrun:
-            return [*events, *self._resync(ResyncKernel())]
+            return changes, True
+        return changes, False
+
+    def _events(self, changes: list[KernelChange], lost: bool) -> list[Event]:
+        events = [_event_of(change) for change in changes]
         for event in events:
             self._translator.observe(event)
-        return events
+        return [*events, *self._resync(ResyncKernel())] if lost else events
 
     def _resync(self, _action: ResyncKernel) -> list[Event]:
         resynced = KernelResynced(*netlink.dump())
