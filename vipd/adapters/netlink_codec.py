@@ -53,7 +53,10 @@ _NOT_USABLE = _IFA_F_DADFAILED | _IFA_F_TENTATIVE
 
 _CACHEINFO_SIZE = 20
 _CACHEINFO_HEADER = _ATTRIBUTE.pack(_CACHEINFO_SIZE, 6)  # IFA_CACHEINFO, which comes last
-_MOST_KNOWN = 8192
+_MOST_KNOWN = 256
+
+_IFA_ADDRESS_4 = _ATTRIBUTE.pack(8, _IFA_ADDRESS)
+_IFA_LOCAL_4 = _ATTRIBUTE.pack(8, _IFA_LOCAL)
 
 _ATTRIBUTE_TYPE_MASK = 0x3FFF  # without the "nested" and "network order" bits
 _ADDRESS_LENGTH = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -89,7 +92,7 @@ class AddressRemoval:
 
 KernelChange: TypeAlias = LinkChange | LinkRemoval | AddressChange | AddressRemoval
 
-_known_addresses: dict[tuple[int, bytes], AddressChange | AddressRemoval] = {}
+_known_shapes: dict[bytes, tuple[int, int, int, bool]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,21 +170,27 @@ def _decode_link(kind: int, body: bytes) -> LinkChange | LinkRemoval | None:
 
 
 def _decode_address(kind: int, body: bytes) -> AddressChange | AddressRemoval | None:
-    """Remembers what it has read: renewals say the same again, but for their time stamps."""
-    if body[-_CACHEINFO_SIZE : -_CACHEINFO_SIZE + 4] != _CACHEINFO_HEADER:
-        return _decode_new_address(kind, body)
-    key = (kind, body[:-_CACHEINFO_SIZE])
-    change = _known_addresses.get(key)
-    if change is None:
-        change = _decode_new_address(kind, body)
-        if change is not None:
-            if len(_known_addresses) >= _MOST_KNOWN:
-                _known_addresses.clear()
-            _known_addresses[key] = change
-    return change
+    """Remembers what it has read: IPv4 VIPs of a link differ in address and time stamps only."""
+    plain = body[8:12] == _IFA_ADDRESS_4 and body[16:20] == _IFA_LOCAL_4
+    if not plain or body[-_CACHEINFO_SIZE : -_CACHEINFO_SIZE + 4] != _CACHEINFO_HEADER:
+        return _decode_any_address(kind, body)
+    shape = body[:8] + body[24:-_CACHEINFO_SIZE]
+    known = _known_shapes.get(shape)
+    if known is None:
+        change = _decode_any_address(kind, body)
+        if change is None:
+            return None
+        if len(_known_shapes) >= _MOST_KNOWN:
+            _known_shapes.clear()
+        found = change.address
+        _known_shapes[shape] = (found.index, found.prefix, found.tag, found.tentative)
+        return change
+    index, prefix, tag, tentative = known
+    address = HostAddress(index, body[20:24], prefix, tag, tentative)
+    return AddressRemoval(address) if kind == RTM_DELADDR else AddressChange(address)
 
 
-def _decode_new_address(kind: int, body: bytes) -> AddressChange | AddressRemoval | None:
+def _decode_any_address(kind: int, body: bytes) -> AddressChange | AddressRemoval | None:
     if len(body) < _ADDRESS.size:
         return None
     family, prefix, flags, _scope, index = _ADDRESS.unpack_from(body)

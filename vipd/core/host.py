@@ -77,7 +77,11 @@ class HostView:
         if self._entries.get(entry) == address:
             return True
         self._entries[entry] = address
-        self._prefixes.setdefault(address.key, set()).add(entry[2])
+        prefixes = self._prefixes.get(entry[:2])
+        if prefixes is None:
+            self._prefixes[entry[:2]] = {entry[2]}
+        else:
+            prefixes.add(entry[2])
         return False
 
     def lose_address(self, address: HostAddress) -> None:
@@ -174,8 +178,8 @@ def _with_prefix(vip: Vip, prefix: int) -> Vip:
 
 
 def _entry_key(address: HostAddress) -> _EntryKey:
-    prefix = address.prefix if len(address.address) == 4 else 0
-    return (address.index, address.address, prefix)
+    packed = address.address
+    return (address.index, packed, address.prefix if len(packed) == 4 else 0)
 
 
 def _network(address: Address, prefix: int) -> tuple[int, int]:

@@ -366,7 +366,7 @@ class Node:
         self, event: AddressesApplied, instance: Instance | None, now: Instant
     ) -> None:
         """The kernel's word that came with its answer: in one go what is the batch's own."""
-        own = {vip.key for vip in event.action.vips}
+        own = {(vip.interface, vip.address) for vip in event.action.vips}
         claimed = []
         for address in event.seen:
             key = self.host.key_of(address)
