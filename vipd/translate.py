@@ -207,8 +207,10 @@ class Translator:
 
     def observe_address(self, new: HostAddress) -> None:
         """``observe`` of one ``AddressSeen``."""
-        key = _address_key(new)
+        key = (new.index, new.address, new.prefix)
         old = self._addresses.get(key)
+        if old is None and new.tag == ADDRESS_TAG:
+            return  # a VIP of ours is nobody's source here, and the most frequent news
         if new != old:
             self._addresses[key] = new
             self._stale |= not (self._is_vip(new) and (old is None or self._is_vip(old)))

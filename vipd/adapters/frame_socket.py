@@ -20,6 +20,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Sequence
 
 from vipd.adapters import bpf
 from vipd.adapters.sockopt import set_receive_buffer, set_send_buffer
@@ -64,7 +65,36 @@ class _LinkAddress(ctypes.Structure):
     )
 
 
+class _Piece(ctypes.Structure):
+    """``struct iovec``."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Header(ctypes.Structure):
+    """``struct msghdr``."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("pieces", ctypes.c_void_p),
+        ("piece_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Message(ctypes.Structure):
+    """``struct mmsghdr``."""
+
+    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_sendmmsg = _libc.sendmmsg
+_sendmmsg.restype = ctypes.c_int
+_sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 _sendto = _libc.sendto
 _sendto.restype = ctypes.c_ssize_t
 _sendto.argtypes = (
@@ -116,6 +146,32 @@ def _open_packet_socket(ethertype: int) -> socket.socket:
         raise AdapterError(f"a packet socket: {error.strerror}", error.errno or 0) from error
 
 
+class _Tray:
+    """Places for ``SEATS`` frames of one length to one target, laid out once for sendmmsg(2)."""
+
+    SEATS = 128
+
+    def __init__(self, target: _LinkAddress, length: int) -> None:
+        self.length = length
+        self._target = target  # the headers point to it
+        self.buffer = ctypes.create_string_buffer(self.SEATS * length)
+        base = ctypes.addressof(self.buffer)
+        self._pieces = (_Piece * self.SEATS)(
+            *(_Piece(base + seat * length, length) for seat in range(self.SEATS))
+        )
+        pieces = ctypes.addressof(self._pieces)
+        name, name_length = ctypes.addressof(target), ctypes.sizeof(_LinkAddress)
+        self._messages = (_Message * self.SEATS)(
+            *(
+                _Message(
+                    _Header(name, name_length, pieces + seat * ctypes.sizeof(_Piece), 1, None, 0, 0)
+                )
+                for seat in range(self.SEATS)
+            )
+        )
+        self.messages = ctypes.addressof(self._messages)
+
+
 class FrameSender:
     """Sends complete Ethernet frames through a socket of ``open_sender``."""
 
@@ -123,6 +179,34 @@ class FrameSender:
         self._fd = sock.fileno()
         self._socket = sock  # keeps the descriptor open
         self._targets: dict[tuple[int, bytes], _LinkAddress] = {}
+        self._trays: dict[tuple[int, bytes, int], _Tray] = {}
+
+    def send_many(self, link_index: int, frames: Sequence[bytes]) -> int:
+        """Queue ``frames``, all of one length and ethertype, on the link; in order.
+
+        Returns how many were taken: the first that is refused ends it.
+        """
+        taken = 0
+        for start in range(0, len(frames), _Tray.SEATS):
+            part = frames[start : start + _Tray.SEATS]
+            tray = self._tray(link_index, part[0])
+            joined = b"".join(part)
+            if len(joined) != len(part) * tray.length:
+                raise AdapterError("frames of different lengths in one batch", errno.EINVAL)
+            ctypes.memmove(tray.buffer, joined, len(joined))
+            sent = _sendmmsg(self._fd, tray.messages, len(part), socket.MSG_DONTWAIT)
+            taken += max(0, sent)
+            if sent < len(part):
+                break
+        return taken
+
+    def _tray(self, link_index: int, frame: bytes) -> _Tray:
+        key = (link_index, frame[12:14], len(frame))
+        tray = self._trays.get(key)
+        if tray is None:
+            target = self._targets.get(key[:2]) or self._target(link_index, frame[12:14])
+            tray = self._trays[key] = _Tray(target, len(frame))
+        return tray
 
     def send(self, link_index: int, frame: bytes) -> None:
         """Queue ``frame`` on the link.
@@ -180,6 +264,10 @@ class ArpListener:
             return None
         raise AdapterError(f"receiving ARP: {os.strerror(number)}", number)
 
+    def listen(self, wanted: bool) -> None:
+        """Whether frames are queued at all: to a host that holds nothing, ARP is noise."""
+        bpf.attach(self._socket, (bpf.ACCEPT if wanted else bpf.DROP,))
+
     def close(self) -> None:
         self._socket.close()
 
@@ -225,6 +313,10 @@ class NeighbourListener:
                 index = _PKTINFO6.unpack_from(data)[1]
         source = socket.inet_pton(socket.AF_INET6, sender[0])
         return index, source, payload
+
+    def listen(self, wanted: bool) -> None:
+        """Whether advertisements are queued at all."""
+        bpf.attach(self._socket, _HOP_LIMIT_IS_255 if wanted else (bpf.DROP,))
 
     def close(self) -> None:
         self._socket.close()

@@ -113,7 +113,9 @@ class EventSocket:
 
     def __init__(self, buffer_size: int = _EVENT_BUFFER) -> None:
         self._buffer = bytearray(_LARGEST_READ)
+        self._view = memoryview(self._buffer)
         self._socket = _open("a netlink socket for events")
+        self._receive_into = self._socket.recvfrom_into
         try:
             set_receive_buffer(self._socket, buffer_size)
             self._socket.bind((0, _GROUPS))
@@ -134,7 +136,7 @@ class EventSocket:
         Raises Overrun when changes were lost.
         """
         try:
-            size, sender = self._socket.recvfrom_into(self._buffer)
+            size, sender = self._receive_into(self._buffer)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -148,7 +150,7 @@ class EventSocket:
             raise Overrun("a link or address event was too long", errno.EMSGSIZE)
         if sender[0] != 0:  # port id 0 is the kernel; anybody else is no witness
             return ()
-        return decode_messages(bytes(memoryview(self._buffer)[:size]))
+        return decode_messages(bytes(self._view[:size]))
 
     def _drain(self) -> None:
         for _read in range(_DRAIN_READS):

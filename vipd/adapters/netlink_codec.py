@@ -47,6 +47,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFF_UP, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x40, 0x10000
+_ADDRESS_KINDS = (RTM_NEWADDR, RTM_DELADDR)
 _USABLE_LINK = _IFF_UP | _IFF_RUNNING | _IFF_LOWER_UP
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _NOT_USABLE = _IFA_F_DADFAILED | _IFA_F_TENTATIVE
@@ -128,12 +129,12 @@ def decode_messages(data: bytes) -> tuple[KernelChange, ...]:
     """What the messages of one datagram say about links and addresses, in their order."""
     # Not by ``split_messages``: this runs a thousand times within a claim of as many VIPs.
     changes = []
-    offset = 0
-    while offset + HEADER.size <= len(data):
+    offset, end = 0, len(data)
+    while offset + 16 <= end:
         length, kind = _LENGTH_AND_TYPE.unpack_from(data, offset)
-        if length < HEADER.size or offset + length > len(data):
+        if length < 16 or offset + length > end:
             break
-        change = decode_change(kind, data[offset + HEADER.size : offset + length])
+        change = decode_change(kind, data[offset + 16 : offset + length])
         if change is not None:
             changes.append(change)
         offset += (length + 3) & ~3
@@ -142,7 +143,7 @@ def decode_messages(data: bytes) -> tuple[KernelChange, ...]:
 
 def decode_change(kind: int, body: bytes) -> KernelChange | None:
     """The meaning of one message, None if it says nothing of interest."""
-    if kind in (RTM_NEWADDR, RTM_DELADDR):
+    if kind in _ADDRESS_KINDS:
         return _decode_address(kind, body)
     if kind in (RTM_NEWLINK, RTM_DELLINK):
         return _decode_link(kind, body)

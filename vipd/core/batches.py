@@ -18,9 +18,9 @@ CHUNK = {Family.IPV4: 128, Family.IPV6: 16}
 def chunks_of(vips: Iterable[Vip]) -> list[tuple[Vip, ...]]:
     """``vips`` in order, cut into runs of one family, each at most one batch long."""
     chunks: list[tuple[Vip, ...]] = []
-    for family, run in groupby(vips, key=lambda vip: vip.family):
+    for _width, run in groupby(vips, key=lambda vip: len(vip.address)):
         members = tuple(run)
-        size = CHUNK[family]
+        size = CHUNK[members[0].family]
         chunks.extend(members[at : at + size] for at in range(0, len(members), size))
     return chunks
 

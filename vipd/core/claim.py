@@ -291,7 +291,8 @@ class Claim:
         """``VipSeen`` for many, just before the ``AddressesApplied`` of the batch they are of."""
         for key in keys:
             self._unseen.pop(key, None)
-        self.present.update(key for key in keys if self._is_ours(key))
+            if key in self._wanted_keys or key in self.retired:
+                self.present.add(key)
 
     def _forget(self, vip: Vip) -> bool:
         """Note that the kernel no longer has ``vip``; True if it was to go (retired)."""

@@ -73,7 +73,8 @@ class HostView:
     def see_address(self, address: HostAddress) -> bool:
         """Note ``address``; True if exactly this was known already."""
         # IPv4 may have one address twice, with different prefixes; IPv6 may not.
-        entry = _entry_key(address)
+        packed = address.address
+        entry = (address.index, packed, address.prefix if len(packed) == 4 else 0)
         if self._entries.get(entry) == address:
             return True
         self._entries[entry] = address
@@ -158,13 +159,15 @@ class HostView:
             if len(entry.address) == 4 and entry.tag != ADDRESS_TAG
             if entry.address not in all_vips
         ]
-        return tuple(self._place(vip, networks) for vip in vips)
+        return tuple([self._place(vip, networks) for vip in vips])
 
     def _place(self, vip: Vip, networks: list[tuple[int, int]]) -> Vip:
-        if self.has(vip.key):
+        packed = vip.address
+        link = self._by_name.get(vip.interface)
+        if link is not None and (link.index, packed) in self._prefixes:
             return _with_prefix(vip, self.entries(vip.key)[0].prefix)
-        if len(vip.address) == 4:
-            value = int.from_bytes(vip.address)
+        if len(packed) == 4:
+            value = int.from_bytes(packed)
             for network, shift in networks:
                 if value >> shift == network:
                     return _with_prefix(vip, 32)

@@ -61,6 +61,7 @@ from vipd.model import (
     NoteKind,
     Reason,
     Snapshot,
+    State,
     VipKey,
     format_address,
 )
@@ -112,6 +113,11 @@ class Node:
         if self._sweep_at is not None and (due is None or self._sweep_at < due):
             return self._sweep_at
         return due
+
+    @property
+    def is_master(self) -> bool:
+        """True if any router of this node is master."""
+        return any(each.election.state is State.MASTER for each in self.instances.values())
 
     def routers(self) -> tuple[InstanceConfig, ...]:
         """The routers that may speak now: those configured, and those that are still leaving."""
@@ -367,14 +373,18 @@ class Node:
     ) -> None:
         """The kernel's word that came with its answer: in one go what is the batch's own."""
         own = {(vip.interface, vip.address) for vip in event.action.vips}
+        if instance is None or instance.is_released:
+            own.clear()
         claimed = []
+        links, see_address = self.host.links, self.host.see_address
         for address in event.seen:
-            key = self.host.key_of(address)
-            if instance is None or instance.is_released or key is None or key not in own:
-                self._address_seen(AddressSeen(address), now)
-            else:
-                self.host.see_address(address)
+            link = links.get(address.index)
+            key = ("" if link is None else link.name, address.address)
+            if key in own:
+                see_address(address)
                 claimed.append(key)
+            else:
+                self._address_seen(AddressSeen(address), now)
         if instance is not None and claimed:
             instance.claim.take_word(claimed)
 

@@ -54,7 +54,7 @@ from vipd.core.host import HostView
 from vipd.engine.report import Report
 from vipd.engine.sockets import VrrpSockets
 from vipd.errors import AdapterError
-from vipd.model import Family, Note, Vip, VipKey
+from vipd.model import Family, Note, NoteKind, Vip, VipKey
 from vipd.translate import Translator
 
 CONFIRMATIONS = 1024
@@ -75,6 +75,7 @@ class Dispatcher:
         report: Report,
     ) -> None:
         self.finished = False
+        self.roles_changed = True
         self.templates: Mapping[VipKey, AddressTemplate] = {}
         self.promote_secondaries = b""
         self.frames_refused = 0
@@ -111,11 +112,12 @@ class Dispatcher:
         return [AdvertFailed(action.instance, refusal)]
 
     def _announce(self, action: Announce) -> list[Event]:
+        batches: dict[tuple[int, int], list[bytes]] = {}
         for index, frame in self._translator.announcements(action):
-            try:
-                self._frames.send(index, frame)
-            except AdapterError:  # a full queue or a link that went: the burst repeats itself
-                self.frames_refused += 1
+            batches.setdefault((index, len(frame)), []).append(frame)
+        for (index, _length), frames in batches.items():
+            # A full queue or a link that went refuses some: the burst repeats itself.
+            self.frames_refused += len(frames) - self._frames.send_many(index, frames)
         return []
 
     # --- addresses ----------------------------------------------------------------------------
@@ -215,6 +217,7 @@ class Dispatcher:
         return [GateShut(action.instance)]
 
     def _note(self, note: Note) -> list[Event]:
+        self.roles_changed |= note.kind is NoteKind.TRANSITION
         self._report.note(note)
         return []
 

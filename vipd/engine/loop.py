@@ -137,6 +137,16 @@ class Engine:
             self._serve_results()
         if self._sockets_stale:
             self._follow_links()
+        if self._dispatcher.roles_changed:
+            self._dispatcher.roles_changed = False
+            self._listen_for_rivals()
+
+    def _listen_for_rivals(self) -> None:
+        """Only a master has rivals; a backup need not wake up for the ARP of a whole network."""
+        wanted = self._node.is_master
+        self._arp.listen(wanted)
+        if self._neighbours is not None:
+            self._neighbours.listen(wanted)
 
     def _catch_up(self, late_ns: Duration, now: Instant) -> None:
         self._feed(LoopStalled(late_ns), now)
