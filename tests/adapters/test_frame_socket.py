@@ -153,3 +153,32 @@ def test_neighbor_advertisements_are_heard_and_nothing_else(
     assert message[4:] == NA_BODY
     assert listener.receive() is None
     listener.close()
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_many_frames_arrive_in_order(
+    pair: tuple[Namespace, Namespace], sender: FrameSender, arp: ArpListener, count: int
+) -> None:
+    frames = [ARP_FRAME[:28] + n.to_bytes(4) + ARP_FRAME[32:] for n in range(count)]
+    for _again in range(2):  # the second uses what the first one laid out
+        assert sender.send_many(pair[0].link("eth0").index, frames) == count
+        assert [wait_for(arp.receive)[1] for _ in frames] == frames
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_frames_for_a_link_that_is_gone_are_refused(
+    pair: tuple[Namespace, Namespace], sender: FrameSender, count: int
+) -> None:
+    assert sender.send_many(9999, [ARP_FRAME] * count) == 0
+
+
+def test_a_listener_that_is_not_wanted_hears_nothing(
+    pair: tuple[Namespace, Namespace], sender: FrameSender, arp: ArpListener
+) -> None:
+    index = pair[0].link("eth0").index
+    arp.listen(False)
+    sender.send(index, ARP_FRAME)
+    arp.listen(True)
+    sender.send(index, ARP_FRAME[:-1] + b"\x01")
+    assert wait_for(arp.receive)[1] == ARP_FRAME[:-1] + b"\x01"
+    assert arp.receive() is None

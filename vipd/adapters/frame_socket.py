@@ -36,6 +36,7 @@ _HIGHEST_PRIORITY = 7
 # waits for us: a frame costs the kernel under 1 KiB.
 _BUFFER = 4 * 1024 * 1024
 _LARGEST_FRAME = 2048
+_FEW_FRAMES = 16
 _LARGEST_PACKET = 65_535
 _ANCILLARY_SPACE = 128
 _NOTHING_WAITS = frozenset({errno.EAGAIN, errno.EINTR})
@@ -186,6 +187,8 @@ class FrameSender:
 
         Returns how many were taken: the first that is refused ends it.
         """
+        if len(frames) < _FEW_FRAMES:
+            return self._send_few(link_index, frames)
         taken = 0
         for start in range(0, len(frames), _Tray.SEATS):
             part = frames[start : start + _Tray.SEATS]
@@ -199,6 +202,15 @@ class FrameSender:
             if sent < len(part):
                 break
         return taken
+
+    def _send_few(self, link_index: int, frames: Sequence[bytes]) -> int:
+        # Laying out a tray takes longer than this, and the first claim would wait for it.
+        for taken, frame in enumerate(frames):
+            try:
+                self.send(link_index, frame)
+            except AdapterError:
+                return taken
+        return len(frames)
 
     def _tray(self, link_index: int, frame: bytes) -> _Tray:
         key = (link_index, frame[12:14], len(frame))

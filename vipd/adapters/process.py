@@ -68,9 +68,13 @@ def _explain(number: int, missing: str) -> str:
 
 
 def freeze_gc() -> None:
-    """Take all that lives now out of the garbage collector's sight: later runs are short."""
+    """Take all that lives now out of the garbage collector's sight: later runs are short.
+
+    And rare: a claim of a thousand VIPs makes ten thousand objects, none of them garbage.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def open_pidfd(pid: int) -> int:

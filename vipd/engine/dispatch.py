@@ -7,7 +7,7 @@ result, not an error; only what leaves the outcome unknown is raised, and ends t
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vipd.adapters import netlink
@@ -123,8 +123,6 @@ class Dispatcher:
     # --- addresses ----------------------------------------------------------------------------
 
     def _add(self, action: AddAddresses | RenewAddresses) -> list[Event]:
-        for interface in {vip.interface for vip in action.vips if vip.family is Family.IPV4}:
-            self._promote_secondaries(interface)
         failures = self._apply(action.vips, address_add)
         changes, lost = self._read_changes(CONFIRMATIONS)
         if not lost and all(type(change) is AddressChange for change in changes):
@@ -166,12 +164,16 @@ class Dispatcher:
         except AdapterError as error:
             return [(position, error.errno) for position in range(len(messages))]
 
-    def _promote_secondaries(self, interface: str) -> None:
-        """Before the first claim on a link: no VIP's end may take the host's own address along."""
-        link = self._host.link_named(interface)
-        if link is not None and link.index not in self._promoting:
-            self._promoting.add(link.index)
-            self._try([link_request(self.promote_secondaries, link.index)])
+    def protect_host_addresses(self, vips: Iterable[Vip]) -> None:
+        """No VIP's end may take the host's own address along: promote_secondaries on its link.
+
+        Once for each link, when it is first known: a claim has no time for it.
+        """
+        for interface in {vip.interface for vip in vips if vip.family is Family.IPV4}:
+            link = self._host.link_named(interface)
+            if link is not None and link.index not in self._promoting:
+                self._promoting.add(link.index)
+                self._try([link_request(self.promote_secondaries, link.index)])
 
     # --- the kernel's word --------------------------------------------------------------------
 

@@ -179,9 +179,17 @@ class Engine:
     def _feed(self, event: Event, now: Instant) -> None:
         actions = self._node.handle(event, now)
         if self._sockets_stale:
-            self._sockets.open_for(self._node.routers(), self._node.host.links.values())
+            self._open_sockets()
         for action in actions:
             self._queue.extend(self._dispatcher.carry_out(action))
+
+    def _open_sockets(self) -> None:
+        """Before the first word of a new router, or on a new link."""
+        routers = self._node.routers()
+        self._sockets.open_for(routers, self._node.host.links.values())
+        self._dispatcher.protect_host_addresses(
+            vip for router in routers if not router.is_owner for vip in router.vips
+        )
 
     # --- what can be read ---------------------------------------------------------------------
 
