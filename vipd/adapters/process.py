@@ -15,6 +15,8 @@ import errno
 import gc
 import os
 import signal
+import sys
+from typing import NoReturn
 
 from vipd.errors import AdapterError
 
@@ -75,6 +77,16 @@ def freeze_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def leave(status: int) -> NoReturn:
+    """End now. Everything is released and told; the interpreter is not taken apart.
+
+    That would take 100 ms of CPU, on a host whose proxy still has connections to finish.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def open_pidfd(pid: int) -> int:

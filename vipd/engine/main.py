@@ -16,7 +16,7 @@ from vipd import __version__
 from vipd.adapters import netlink
 from vipd.adapters.frame_socket import ArpListener, FrameSender
 from vipd.adapters.netlink_codec import removal_of
-from vipd.adapters.process import freeze_gc, lock_memory, raise_priority
+from vipd.adapters.process import freeze_gc, leave, lock_memory, raise_priority
 from vipd.engine.loop import Engine
 from vipd.errors import AdapterError
 from vipd.ipc import PROTOCOL, Channel, EngineState, Hello, Stopped
@@ -64,4 +64,4 @@ def _release_everything() -> None:
 
 
 def entry() -> None:
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

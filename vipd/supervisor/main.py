@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from vipd.adapters.lock import acquire_name, name_holders
-from vipd.adapters.process import open_pidfd, signal_pidfd
+from vipd.adapters.process import leave, open_pidfd, signal_pidfd
 from vipd.errors import AdapterError, NameTaken
 from vipd.ipc import Compiled
 from vipd.supervisor import leftovers, log
@@ -116,4 +116,4 @@ def _complain(line: str) -> None:
 
 
 def entry() -> None:
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
