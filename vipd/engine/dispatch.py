@@ -78,7 +78,6 @@ class Dispatcher:
         self.roles_changed = True
         self.templates: Mapping[VipKey, AddressTemplate] = {}
         self.promote_secondaries = b""
-        self.frames_refused = 0
         self.kernel_events = netlink.EventSocket()
         self._translator = translator
         self._host = host
@@ -117,7 +116,7 @@ class Dispatcher:
             batches.setdefault((index, len(frame)), []).append(frame)
         for (index, _length), frames in batches.items():
             # A full queue or a link that went refuses some: the burst repeats itself.
-            self.frames_refused += len(frames) - self._frames.send_many(index, frames)
+            self._frames.send_many(index, frames)
         return []
 
     # --- addresses ----------------------------------------------------------------------------
