@@ -13,8 +13,8 @@ kernel limits a datagram to about 200 KB and the state of a thousand VIPs is lar
 must not read what the sender can still change.
 
 Messages are pickled. Both ends are one program of one version, started by exec, but a pickle
-that can name any class is a program: the reader admits exactly the values of ``vipd.model`` and
-the messages below, by name, and nothing else.
+that can name any class is a program: the reader admits exactly the values of ``vipd.model``,
+of ``vipd.duties`` and the messages below, by name, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
+from types import ModuleType
 from typing import Any, TypeAlias
 
-from vipd import model
+from vipd import duties, model
+from vipd.duties import Duties
 from vipd.errors import AdapterError
 from vipd.model import (
     MILLISECOND_NS,
@@ -41,11 +43,13 @@ from vipd.model import (
     Instant,
     NodeConfig,
     Note,
+    Orders,
     Reason,
     Snapshot,
+    Verdict,
 )
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Grows when a message changes its meaning; both ends must agree."""
 
 _LARGEST_DATAGRAM = 64 * 1024
@@ -93,7 +97,23 @@ class EngineState:
     promote_secondaries: bytes
     realtime: str = "auto"
     alive_interval_ns: Duration = 50 * MILLISECOND_NS
+    health: tuple[Verdict, ...] = ()
+    orders: Orders = field(default_factory=Orders)
     protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """The whole health vector; sent at every change, and every second without one."""
+
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersState:
+    """What the operator wants beyond the configuration."""
+
+    orders: Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +200,7 @@ class Compiled:
     engine_timeout_ns: Duration
     warnings: tuple[str, ...]
     changes: tuple[str, ...]
+    duties: Duties = field(default_factory=Duties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +210,15 @@ class Refused:
     faults: tuple[str, ...]
 
 
-ToEngine: TypeAlias = EngineState | SnapshotWanted | StopWanted
+ToEngine: TypeAlias = EngineState | HealthState | OrdersState | SnapshotWanted | StopWanted
 ToSupervisor: TypeAlias = Hello | Alive | StateApplied | SnapshotGiven | Noted | Stopped
 FromCompiler: TypeAlias = Compiled | Refused
 Message: TypeAlias = ToEngine | ToSupervisor | CompileWanted | FromCompiler
 
 _MESSAGES = (
     EngineState,
+    HealthState,
+    OrdersState,
     SnapshotWanted,
     StopWanted,
     Hello,
@@ -213,19 +236,20 @@ _MESSAGES = (
 # --- encoding ---------------------------------------------------------------------------------
 
 
-def _values_of_model() -> dict[tuple[str, str], type]:
-    """The dataclasses and enums that ``vipd.model`` itself defines."""
+def _values_of(module: ModuleType) -> dict[tuple[str, str], type]:
+    """The dataclasses and enums that ``module`` itself defines."""
     return {
         (kind.__module__, kind.__qualname__): kind
-        for kind in vars(model).values()
+        for kind in vars(module).values()
         if isinstance(kind, type)
-        and kind.__module__ == model.__name__
+        and kind.__module__ == module.__name__
         and (is_dataclass(kind) or issubclass(kind, Enum))
     }
 
 
 _ADMITTED: Mapping[tuple[str, str], type] = {
-    **_values_of_model(),
+    **_values_of(model),
+    **_values_of(duties),
     **{(kind.__module__, kind.__qualname__): kind for kind in _MESSAGES},
 }
 

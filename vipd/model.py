@@ -64,6 +64,75 @@ def is_link_local(address: Address) -> bool:
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
+# --- health and tracking ----------------------------------------------------------------------
+
+
+class Health(Enum):
+    """What is known of a check. UNKNOWN: it has not given its first verdict yet."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One entry of the health vector that the supervisor keeps the engine informed with.
+
+    ``number`` is what a check gives instead of a yes or no (a file that holds a weight).
+    """
+
+    check: str
+    health: Health
+    number: int | None = None
+
+
+class TrackKind(Enum):
+    CHECK = "check"
+    INTERFACE = "interface"
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Something whose health moves the priority, or without a weight mastership itself.
+
+    * ``weight`` > 0: added while healthy; < 0: taken off while failed; None: FAULT while failed.
+    * ``reverse`` turns the sign: > 0 is taken off while healthy, < 0 is added while failed, and
+      without a weight healthy means FAULT.
+    * A check that gives a number adds ``number * weight`` (``weight`` None: the number itself).
+    * ``waits``: not master before the first verdict. ``debounce_ns``: a change of an interface
+      counts only after it has lasted so long.
+    """
+
+    kind: TrackKind
+    name: str
+    weight: int | None = None
+    reverse: bool = False
+    waits: bool = False
+    debounce_ns: Duration = 0
+
+    @property
+    def label(self) -> str:
+        """How status and explain name its contribution: ``nginx``, ``interface eth1``."""
+        return self.name if self.kind is TrackKind.CHECK else f"interface {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What an operator wants of this node beyond its configuration; the whole of it, each time.
+
+    * ``maintenance``: give every mastership away and take none.
+    * ``held``: units (instances or groups) that do not take over from a live master, whatever
+      ``preempt`` says, because their mastership was given away on purpose.
+    * ``step_downs``: how often each unit was told to give its mastership away; a count that grew
+      is the order, so that it is carried out once however often it is repeated.
+    """
+
+    maintenance: bool = False
+    held: tuple[str, ...] = ()
+    step_downs: tuple[tuple[str, int], ...] = ()
+
+
 # --- configuration as the engine needs it -----------------------------------------------------
 
 
@@ -118,6 +187,7 @@ class InstanceConfig:
     strict: bool = False
     announce_count: int = 5
     announce_refresh_ns: Duration = 60 * SECOND_NS
+    track: tuple[Track, ...] = ()
 
     @property
     def is_owner(self) -> bool:
@@ -135,12 +205,29 @@ class InstanceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Instances with one election, lease, claim and hook queue (QUORUM H5).
+
+    ``instances`` are names. ``track`` is the group's own; what its members track counts, too.
+    """
+
+    name: str
+    instances: tuple[str, ...]
+    track: tuple[Track, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Everything the core decides by. ``generation`` grows with every (re)load."""
+    """Everything the core decides by. ``generation`` grows with every (re)load.
+
+    A *unit* is what moves as one: a group, or an instance that is in none. Names of groups and
+    instances are distinct.
+    """
 
     node: str
     instances: tuple[InstanceConfig, ...]
     generation: int = 0
+    groups: tuple[GroupConfig, ...] = ()
 
 
 # --- the host as the kernel tells it ----------------------------------------------------------
@@ -279,6 +366,8 @@ class Reason(Enum):
     MASTER_HEARD = "master-heard"
     LEASE_LOST = "lease-lost"
     OVERTAKEN_WHILE_STALLED = "overtaken-while-stalled"
+    MAINTENANCE = "maintenance"
+    SWITCHOVER = "switchover"
     STOPPED = "stopped"
     REMOVED = "removed-from-configuration"
     RECOVERED = "recovered"
@@ -290,6 +379,10 @@ class Reason(Enum):
     ADDRESS_VANISHES = "vip-keeps-vanishing"
     CLAIM_REFUSED = "kernel-refused-the-vip"
     SEND_REFUSED = "adverts-cannot-be-sent"
+    CANNOT_LISTEN = "adverts-cannot-be-heard"
+    CHECK_PENDING = "waiting-for-checks"
+    CHECK_FAILED = "check-failed"
+    TRACKED_INTERFACE_DOWN = "tracked-interface-down"
 
 
 class NoteKind(Enum):
@@ -312,6 +405,10 @@ class NoteKind(Enum):
     SOURCE_CHANGED = "source-changed"
     LOOP_STALLED = "loop-stalled"
     CONFIGURED = "configured"
+    ROLE = "role"  # state and kernel agree: what hooks act on
+    PRIORITY_CHANGED = "priority-changed"
+    HEALTH_STALE = "health-stale"
+    HEALTH_FRESH = "health-fresh"
 
 
 FieldValue: TypeAlias = str | int
@@ -351,8 +448,35 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackSnapshot:
+    """One track as it counts now. ``number`` as in ``Verdict``; ``weight`` None: FAULT."""
+
+    label: str
+    kind: TrackKind
+    health: Health
+    weight: int | None
+    reverse: bool
+    contribution: int
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that an operator should know; ``name`` is one of DESIGN's alarm names."""
+
+    name: str
+    since_ns: Instant
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSnapshot:
-    """One instance at one instant; instants are CLOCK_BOOTTIME ns, None where nothing runs."""
+    """One instance at one instant; instants are CLOCK_BOOTTIME ns, None where nothing runs.
+
+    ``unit`` is the group that it is in, or its own name. ``held``: it does not take over from a
+    live master because its mastership was given away on purpose.
+    """
 
     name: str
     interface: str
@@ -380,6 +504,11 @@ class InstanceSnapshot:
     last_advert_heard_ns: Instant | None
     counters: Mapping[str, int]
     discarded: Mapping[str, int]
+    unit: str = ""
+    tracks: tuple[TrackSnapshot, ...] = ()
+    held: bool = False
+    preempt: bool = True
+    preempt_in_ns: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,3 +520,5 @@ class Snapshot:
     generation: int
     instances: tuple[InstanceSnapshot, ...]
     discarded_without_instance: Mapping[str, int]
+    alarms: tuple[Alarm, ...] = ()
+    maintenance: bool = False

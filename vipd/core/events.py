@@ -18,8 +18,10 @@ from vipd.model import (
     HostAddress,
     Link,
     NodeConfig,
+    Orders,
     Reason,
     Remark,
+    Verdict,
 )
 
 
@@ -28,6 +30,20 @@ class Configured:
     """The whole desired state; comes at start and again at every reload."""
 
     config: NodeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReported:
+    """The whole health vector; comes at every change, and regularly without one."""
+
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersGiven:
+    """What the operator wants beyond the configuration: all of it, each time."""
+
+    orders: Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +149,21 @@ class AdvertFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Deafened:
+    """The router ``instance`` cannot hear: its socket could not be opened (``errno``)."""
+
+    instance: str
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undeafened:
+    """The router ``instance`` can hear (again)."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddressesApplied:
     """The kernel worked through the batch of ``action``.
 
@@ -159,6 +190,8 @@ class GateShut:
 
 Event: TypeAlias = (
     Configured
+    | HealthReported
+    | OrdersGiven
     | StopRequested
     | DeadlinePassed
     | LoopStalled
@@ -173,6 +206,8 @@ Event: TypeAlias = (
     | RivalAnnounced
     | AdvertSent
     | AdvertFailed
+    | Deafened
+    | Undeafened
     | AddressesApplied
     | GateOpened
     | GateShut
