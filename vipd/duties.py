@@ -44,7 +44,7 @@ class HttpProbe:
     method: str = "GET"
     statuses: tuple[tuple[int, int], ...] = ((200, 200),)
     body: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # often secrets
     host: str | None = None
     unix_socket: str | None = None
     verify: bool = True

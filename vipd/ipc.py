@@ -181,11 +181,15 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class CompileWanted:
-    """Read the file; ``old`` is what it is compared with, ``generation`` what it becomes."""
+    """Read the file; ``old`` is what it is compared with, ``generation`` what it becomes.
+
+    Checks and hooks are compared when ``old_duties`` is given, too.
+    """
 
     path: str
     generation: int
     old: NodeConfig | None = None
+    old_duties: Duties | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 Each rule names the keys that it reads, and is left out for an instance in which one of them is
 damaged: one mistake gives one fault. Rules that need the host are left out when its facts are
-unknown. Sections of later releases are judged in sections.py.
+unknown. Tracks and groups are judged in tracking.py, checks in health.py, hooks in hooks.py,
+sections of later releases in sections.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from vipd.config.context import Context
@@ -51,7 +52,7 @@ def check_instances(config: Config, drafts: tuple[Draft, ...], context: Context)
                 rule(item, context)
     _router_twice(drafts, context)
     _vip_twice(drafts, context)
-    _nodes_agree(drafts, context)
+    _nodes_agree(config, context)
     _lifetime(config, drafts, context)
 
 
@@ -333,20 +334,35 @@ def _vip_twice(drafts: tuple[Draft, ...], context: Context) -> None:
             context.fault(vip.path, problem, "remove one of the two")
 
 
-def _nodes_agree(drafts: tuple[Draft, ...], context: Context) -> None:
+def _nodes_agree(config: Config, context: Context) -> None:
     """One file serves all hosts: a node that one mapping names should be in each of them."""
-    mappings: dict[Path, tuple[str, ...]] = {}
-    for item in drafts:
-        for key in ("interface", "priority", "source", "unicast_peers"):
-            value = getattr(item.entry, key)
-            if isinstance(value, dict) and context.sound(item.path, key):
-                mappings[(*item.path, key)] = tuple(value)
+    mappings = {
+        path: tuple(value)
+        for path, value in _values_per_node(config)
+        if isinstance(value, dict) and context.sound(path[:-1], str(path[-1]))
+    }
     nodes = dict.fromkeys(name for names in mappings.values() for name in names)
     for path, names in mappings.items():
         absent = [name for name in nodes if name not in names and name != context.node]
         if absent:
             problem = f"{', '.join(absent)} is named elsewhere in the file, but not here"
             context.warn(path, problem, "add it, or that node will refuse this file")
+
+
+def _values_per_node(config: Config) -> Iterator[tuple[Path, object]]:
+    """Everything that may be one value for all nodes, or a mapping."""
+    for name, instance in config.instances.items():
+        for key in ("interface", "priority", "source", "unicast_peers"):
+            yield ("instances", name, key), getattr(instance, key)
+        for index, vip in enumerate(instance.vips):
+            yield ("instances", name, "vips", index, "interface"), vip.interface
+    for section, owners in (("instances", config.instances), ("groups", config.groups)):
+        for name, owner in owners.items():
+            for index, entry in enumerate(owner.track):
+                yield (section, name, "track", index, "interface"), entry.interface
+    for name, check in config.checks.items():
+        for key in ("interface", "source", "address"):
+            yield ("checks", name, key), getattr(check, key)
 
 
 def _lifetime(config: Config, drafts: tuple[Draft, ...], context: Context) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
+from typing import TypeVar
 
 from vipd.config.facts import HostFacts
 from vipd.config.wording import Damage
 from vipd.config.yamltree import Path, Tree, key_text
 from vipd.errors import ConfigFault
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -50,3 +53,18 @@ class Context:
 
     def _entry(self, path: Path, problem: str, cure: str) -> ConfigFault:
         return ConfigFault(self.file, self.line(path), key_text(self.original(path)), problem, cure)
+
+
+def of_node(value: T | dict[str, T], path: Path, context: Context) -> T | None:
+    """This node's value; None, and a fault, where a mapping does not name it."""
+    if context.damage.touches(context.original(path)):
+        return None
+    if not isinstance(value, dict):
+        return value
+    if context.node in value:
+        return value[context.node]
+    if context.node:
+        names = ", ".join(value) or "nothing"
+        cure = f"add '{context.node}:', or say with 'node:' or --node which host this is"
+        context.fault(path, f"node {context.node} is missing (there is {names})", cure)
+    return None

@@ -1,40 +1,152 @@
 """What a reload would change, in words, for ``vipd reload`` and the log.
 
-Instances are matched by name. A virtual router *is* (interface, VRID, family, version): when one of
-these changes, the old router leaves and a new one starts; every other change is carried out while
-the instance keeps its state.
+Instances are matched by name. A virtual router *is* (interface, VRID, family, version), and whom it
+speaks to; what moves as one *is* its name and its routers. When one of these changes, the old one
+leaves and a new one starts, which is a handover: so does a renamed instance, a renamed group, and
+every member of a group that another instance joins or leaves. Every other change is carried out
+while the instance keeps its state.
+
+Checks and hooks are the supervisor's and move nothing by being changed. What is said about them
+never repeats the value of a request header or the arguments of a command.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+from vipd.config.diff_duties import duties_plan
 from vipd.config.types import format_duration
-from vipd.model import InstanceConfig, NodeConfig, Vip, format_address
+from vipd.duties import Duties
+from vipd.model import GroupConfig, InstanceConfig, NodeConfig, Track, Vip, format_address
 
 
-def plan(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
-    """One line per change, in the order of the new file, then what is removed."""
+def plan(
+    old: NodeConfig,
+    new: NodeConfig,
+    old_duties: Duties | None = None,
+    new_duties: Duties | None = None,
+) -> tuple[str, ...]:
+    """One line per change, in the order of the new file, then what is removed.
+
+    Checks and hooks are compared when both duties are given.
+    """
     lines: list[str] = []
     if old.node != new.node:
         lines.append(f"node {old.node} -> {new.node}")
     before = {item.name: item for item in old.instances}
+    names = {item.name for item in new.instances}
+    gone = {item.router_key: item.name for item in old.instances if item.name not in names}
+    fates = _fates(old, new)
     for item in new.instances:
         if item.name in before:
-            lines += [f"{item.name}: {text}" for text in _changes(before[item.name], item)]
+            changes = _changes(before[item.name], item, fates.get(item.name))
+            lines += [f"{item.name}: {text}" for text in changes]
         else:
-            lines.append(f"{item.name}: new: {_router(item)}, {_vips(item.vips)}")
-    names = {item.name for item in new.instances}
+            lines.append(f"{item.name}: {_arrival(item, gone.get(item.router_key))}")
     for item in old.instances:
         if item.name not in names:
             lines.append(f"{item.name}: removed: releases {_vips(item.vips)}")
+    lines += _groups(old, new)
+    if old_duties is not None and new_duties is not None:
+        lines += duties_plan(old_duties, new_duties)
     return tuple(lines)
 
 
-def _changes(old: InstanceConfig, new: InstanceConfig) -> list[str]:
-    changes = [*_settings(old, new), *_addresses(old, new)]
-    if old.router_key != new.router_key:
-        identity = f"restarted: {_router(old)} -> {_router(new)}"
-        return [f"{identity}; releases {_vips(old.vips)} first", *changes]
+def _arrival(item: InstanceConfig, former_name: str | None) -> str:
+    line = f"new: {_router(item)}, {_vips(item.vips)}"
+    if former_name is None:
+        return line
+    return f"{line}; this is {former_name} renamed, a full handover: {former_name} releases first"
+
+
+def _changes(old: InstanceConfig, new: InstanceConfig, fate: str | None) -> list[str]:
+    changes = [*_settings(old, new), *_addresses(old, new), *_tracks(old.track, new.track)]
+    causes = [
+        *([f"{_router(old)} -> {_router(new)}"] if old.router_key != new.router_key else []),
+        *(["other unicast_peers"] if old.unicast_peers != new.unicast_peers else []),
+        *(["priority 255 means address owner"] if old.is_owner != new.is_owner else []),
+    ]
+    if not causes and fate is not None:
+        causes = [fate]
+    if causes:
+        return [f"restarted: {', '.join(causes)}; releases {_vips(old.vips)} first", *changes]
     return changes or ["kept, unchanged"]
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+
+def _fates(old: NodeConfig, new: NodeConfig) -> dict[str, str]:
+    """Instances that start anew because of the unit that they move with: why."""
+    before, after = _group_of(old), _group_of(new)
+    former = {item.name: item for item in old.instances}
+    fates: dict[str, str] = {}
+    for item in new.instances:
+        was, now = before.get(item.name), after.get(item.name)
+        was_name, now_name = (group.name if group else None for group in (was, now))
+        if item.name not in former:
+            continue
+        if was_name != now_name:
+            left = f"leaves group {was_name}" if was_name else ""
+            joined = f"joins group {now_name}" if now_name else ""
+            fates[item.name] = " and ".join(filter(None, (left, joined)))
+        elif was and now and _routers(was, old) != _routers(now, new):
+            fates[item.name] = f"the routers of its group {now_name} change"
+    return fates
+
+
+def _group_of(config: NodeConfig) -> dict[str, GroupConfig]:
+    return {name: group for group in config.groups for name in group.instances}
+
+
+def _routers(group: GroupConfig, config: NodeConfig) -> frozenset[tuple[object, ...]]:
+    return frozenset(
+        (item.name, item.router_key, item.unicast_peers, item.is_owner)
+        for item in config.instances
+        if item.name in group.instances
+    )
+
+
+def _groups(old: NodeConfig, new: NodeConfig) -> Iterator[str]:
+    before = {group.name: group for group in old.groups}
+    for group in new.groups:
+        label, members = f"group {group.name}", ", ".join(group.instances)
+        was = before.pop(group.name, None)
+        if was is None:
+            yield f"{label}: new: {members} move together"
+            yield from (f"{label}: {text}" for text in _tracks((), group.track))
+            continue
+        if was.instances != group.instances:
+            yield f"{label}: instances {', '.join(was.instances)} -> {members}"
+        yield from (f"{label}: {text}" for text in _tracks(was.track, group.track))
+    for group in before.values():
+        yield f"group {group.name}: removed: {', '.join(group.instances)} no longer move together"
+
+
+# --- one instance -----------------------------------------------------------------------------
+
+
+def _tracks(old: tuple[Track, ...], new: tuple[Track, ...]) -> list[str]:
+    before: Mapping[str, Track] = {track.label: track for track in old}
+    after: Mapping[str, Track] = {track.label: track for track in new}
+    changes = [f"track {label} removed" for label in before if label not in after]
+    for label, track in after.items():
+        if label not in before:
+            changes.append(f"track {label} added: {_terms(track)}")
+        elif before[label] != track:
+            changes.append(f"track {label}: {_terms(before[label])} -> {_terms(track)}")
+    return changes
+
+
+def _terms(track: Track) -> str:
+    terms = ["no weight" if track.weight is None else f"weight {track.weight:+d}"]
+    if track.reverse:
+        terms.append("reversed")
+    if track.debounce_ns:
+        terms.append(f"debounce {format_duration(track.debounce_ns)}")
+    if track.waits:
+        terms.append("waited for")
+    return ", ".join(terms)
 
 
 def _settings(old: InstanceConfig, new: InstanceConfig) -> list[str]:

@@ -1,9 +1,10 @@
 """A configuration file -> what the daemon runs by, or every fault of the file at once.
 
 The way of a file: text -> tree with lines (yamltree) -> schema (wording, schema) -> this node's
-values (resolve) -> cross checks (checks, sections) -> ``NodeConfig``. Each step goes on with what
-the step before left whole, so that one run finds everything. Only ``ConfigError`` is ever raised
-for what a file holds, and nothing has been changed when it is.
+values (resolve, tracking, health) -> cross checks (checks, tracking, health, hooks, sections) ->
+``NodeConfig`` for the engine and ``Duties`` for the supervisor. Each step goes on with what the
+step before left whole, so that one run finds everything. Only ``ConfigError`` is ever raised for
+what a file holds, and nothing has been changed when it is.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from pathlib import Path
 from vipd.config.checks import check_instances
 from vipd.config.context import Context
 from vipd.config.facts import HostFacts
+from vipd.config.health import check_usage, draft_checks
+from vipd.config.hooks import check_hooks, hook_plans
 from vipd.config.resolve import draft, finish, readable_by_all
 from vipd.config.schema import Config, Log
 from vipd.config.sections import check_sections
+from vipd.config.tracking import check_tracking, draft_tracks
 from vipd.config.wording import validate
 from vipd.config.yamltree import MAX_TEXT, read_tree
+from vipd.duties import Duties
 from vipd.errors import ConfigError, ConfigFault
 from vipd.model import Duration, NodeConfig
 
 __all__ = ["HostFacts", "Loaded", "Report", "examine", "load", "load_text", "short_host_name"]
 
 LONGEST_TEXT = 400
+SECRET_HEADERS = {"authorization", "cookie", "x-api-key", "x-auth-token"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Loaded:
     config: Config
     node_config: NodeConfig
     warnings: tuple[ConfigFault, ...]
+    duties: Duties
 
     @property
     def runtime_dir(self) -> Path:
@@ -143,15 +150,25 @@ def _examine_text(
         return _hopeless(*faults)
     name = node or config.node or ("" if damage.touches(("node",)) else short_host_name())
     context = Context(file, name, tree, damage, facts, folder, faults=faults)
-    drafts = draft(config, context)
+    return _judge(config, context, world_readable)
+
+
+def _judge(config: Config, context: Context, world_readable: bool) -> Report:
+    drafts, tracks = draft(config, context), draft_tracks(config, context)
+    checks = draft_checks(config, context)
     check_instances(config, drafts, context)
+    check_tracking(config, drafts, tracks, context)
+    check_usage(config, drafts, tracks, context)
+    check_hooks(config, context)
     check_sections(config, context)
     if world_readable:
         _warn_of_secrets(config, context)
     found, warnings = _tidy(context.faults), _tidy(context.warnings)
     if found:
         return Report(found, warnings, None)
-    return Report((), warnings, Loaded(config, finish(config, drafts, context), warnings))
+    node_config = finish(config, drafts, tracks, context)
+    duties = Duties(checks, hook_plans(config, node_config))
+    return Report((), warnings, Loaded(config, node_config, warnings, duties))
 
 
 def _warn_of_secrets(config: Config, context: Context) -> None:
@@ -161,6 +178,10 @@ def _warn_of_secrets(config: Config, context: Context) -> None:
             cure = f"chmod 640 {context.file}, or move the secret into a secret_file"
             path = ("instances", name, "auth", "secret")
             context.warn(path, "every user can read the file with this secret", cure)
+    for name, check in config.checks.items():
+        if any(header.lower() in SECRET_HEADERS for header in check.headers):
+            problem = "every user can read the file with this secret"
+            context.warn(("checks", name, "headers"), problem, f"chmod 640 {context.file}")
 
 
 def _tidy(faults: Iterable[ConfigFault]) -> tuple[ConfigFault, ...]:

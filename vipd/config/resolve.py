@@ -2,6 +2,8 @@
 
 Two steps, because cross checks stand between them: ``draft`` picks this node's values and leaves
 None where a value is damaged or missing, ``finish`` builds the frozen values that the engine gets.
+Tracks come from tracking.py; checks and hooks, which the engine never sees, from health.py and
+hooks.py.
 
 Decided here: the family of a router is that of its first advertised VIP (RFC 9568 §5.2.9: one
 router never mixes them); VIPs of the other family ride along and are not advertised. A VIP stands
@@ -15,24 +17,24 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import TypeVar
 
-from vipd.config.context import Context
+from vipd.config.context import Context, of_node
 from vipd.config.schema import Auth, Config, Instance
+from vipd.config.tracking import Tracks
 from vipd.config.yamltree import Path
 from vipd.model import (
     SECOND_NS,
     Address,
     ChecksumForm,
     Family,
+    GroupConfig,
     InstanceConfig,
     NodeConfig,
+    Track,
     Vip,
     family_of,
     format_address,
 )
-
-T = TypeVar("T")
 
 SHORTEST_LIFETIME_S = 2
 SECRET_BYTES = 8
@@ -96,7 +98,7 @@ def draft(config: Config, context: Context) -> tuple[Draft, ...]:
 
 def _draft_instance(name: str, entry: Instance, context: Context) -> Draft:
     path: Path = ("instances", name)
-    interface = _of_node(entry.interface, (*path, "interface"), context)
+    interface = of_node(entry.interface, (*path, "interface"), context)
     vips = tuple(
         DraftVip(
             (*path, "vips", index),
@@ -104,47 +106,47 @@ def _draft_instance(name: str, entry: Instance, context: Context) -> Draft:
             vip.address[1],
             interface
             if vip.interface is None
-            else _of_node(vip.interface, (*path, "vips", index, "interface"), context),
+            else of_node(vip.interface, (*path, "vips", index, "interface"), context),
             vip.advertise,
         )
         for index, vip in enumerate(entry.vips)
     )
     first = next((vip for vip in vips if vip.advertise), None)
-    peers = _of_node(entry.unicast_peers, (*path, "unicast_peers"), context)
+    peers = of_node(entry.unicast_peers, (*path, "unicast_peers"), context)
     return Draft(
         name=name,
         entry=entry,
         interface=interface,
-        priority=_of_node(entry.priority, (*path, "priority"), context),
-        source=_of_node(entry.source, (*path, "source"), context) if entry.source else None,
+        priority=of_node(entry.priority, (*path, "priority"), context),
+        source=of_node(entry.source, (*path, "source"), context) if entry.source else None,
         unicast_peers=None if peers is None else tuple(peers),
         vips=vips,
         family=family_of(first.address) if first and context.sound(path, "vips") else None,
     )
 
 
-def _of_node(value: T | dict[str, T], path: Path, context: Context) -> T | None:
-    """This node's value; None, and a fault, where a mapping does not name it."""
-    if context.damage.touches(context.original(path)):
-        return None
-    if not isinstance(value, dict):
-        return value
-    if context.node in value:
-        return value[context.node]
-    if context.node:
-        names = ", ".join(value) or "nothing"
-        cure = f"add '{context.node}:', or say with 'node:' or --node which host this is"
-        context.fault(path, f"node {context.node} is missing (there is {names})", cure)
-    return None
-
-
-def finish(config: Config, drafts: tuple[Draft, ...], context: Context) -> NodeConfig:
+def finish(
+    config: Config, drafts: tuple[Draft, ...], tracks: Tracks, context: Context
+) -> NodeConfig:
     """The values for the engine; call it only when no fault was found."""
-    instances = tuple(_finish_instance(config, item, context) for item in drafts)
-    return NodeConfig(node=context.node, instances=instances)
+    instances = tuple(
+        _finish_instance(config, item, _counted(tracks, item.path), context) for item in drafts
+    )
+    groups = tuple(
+        GroupConfig(name, tuple(entry.instances), _counted(tracks, ("groups", name)))
+        for name, entry in config.groups.items()
+    )
+    return NodeConfig(node=context.node, instances=instances, groups=groups)
 
 
-def _finish_instance(config: Config, item: Draft, context: Context) -> InstanceConfig:
+def _counted(tracks: Tracks, owner: Path) -> tuple[Track, ...]:
+    """Equal entries count once."""
+    return tuple(dict.fromkeys(item.track for item in tracks.get(owner, ())))
+
+
+def _finish_instance(
+    config: Config, item: Draft, track: tuple[Track, ...], context: Context
+) -> InstanceConfig:
     entry = item.entry
     if item.interface is None or item.priority is None or item.family is None:
         raise ValueError(f"instance {item.name} has faults and cannot be finished")
@@ -176,6 +178,7 @@ def _finish_instance(config: Config, item: Draft, context: Context) -> InstanceC
         strict=entry.strict,
         announce_count=entry.announce.count,
         announce_refresh_ns=entry.announce.refresh,
+        track=track,
     )
 
 

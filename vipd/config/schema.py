@@ -1,6 +1,7 @@
 """The schema of ``/etc/vipd.yaml``: every key, its kind, its default and what it means.
 
-Only what one value can tell is judged here; rules between values are in checks.py. The
+Only what one value can tell is judged here; rules between values are in checks.py,
+tracking.py, health.py and hooks.py. The
 descriptions go into the JSON Schema (``vipd schema``), which editors show while one types.
 Durations are nanoseconds once loaded; None stands for ``auto``.
 """
@@ -8,11 +9,9 @@ Durations are nanoseconds once loaded; None stands for ``auto``.
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     GetJsonSchemaHandler,
@@ -22,6 +21,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from vipd.config.schema_base import Section, duration
+from vipd.config.schema_checks import Check
 from vipd.config.types import (
     AbsolutePath,
     Addresses,
@@ -37,26 +38,11 @@ from vipd.config.types import (
     Prefixed,
     Secret,
     Span,
-    Text,
+    UserName,
     Whole,
-    parse_duration,
 )
+from vipd.duties import Occasion
 from vipd.model import Address
-
-
-def _duration(default: str, description: str) -> Any:
-    """A field whose default is said in the file's words to editors."""
-    return Field(
-        default=None if default == "auto" else parse_duration(default),
-        description=description,
-        json_schema_extra={"default": default},
-    )
-
-
-class Section(BaseModel):
-    """A mapping with fixed keys: unknown ones are errors, values are taken as written."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Log(Section):
@@ -112,13 +98,21 @@ class TrackEntry(Section):
     """Something whose failure costs priority (weight) or mastership (no weight: FAULT)."""
 
     check: InstanceName | None = Field(None, description="Name of an entry of 'checks'.")
-    interface: Annotated[str, Interface()] | None = Field(
-        None, description="Name of an interface that must be up."
+    interface: PerNode[Annotated[str, Interface()]] | None = Field(
+        None, description="Name of an interface that must be up; or per node."
     )
     weight: Annotated[int, Whole(-253, 253, nonzero=True)] | None = Field(
         None,
         description="Negative: taken off the priority while failed. Positive: added while healthy. "
         "None: the instance goes to FAULT while failed.",
+    )
+    reverse: Annotated[bool, Flag()] = Field(
+        False,
+        description="true: the other sign. Positive: taken off while healthy. Negative: added "
+        "while failed. None: FAULT while healthy.",
+    )
+    debounce: Annotated[int, Span("0s", "1h")] = duration(
+        "0s", "interface: a change counts only after it has lasted so long."
     )
 
 
@@ -127,7 +121,7 @@ class Announce(Section):
         5,
         description="Announcements after a claim: at 0, 20, 100, 500, 1000 ms, then every second.",
     )
-    refresh: Annotated[int, Span("0s", "24h")] = _duration(
+    refresh: Annotated[int, Span("0s", "24h")] = duration(
         "60s", "Announced again after each such time; 0s: never."
     )
 
@@ -140,16 +134,23 @@ class Notify(Section):
     fault: Annotated[list[str], Command()] | None = Field(None, description="Entered fault.")
     stop: Annotated[list[str], Command()] | None = Field(None, description="vipd stopped.")
     leaving: Annotated[list[str], Command()] | None = Field(
-        None, description="Before a planned release, for draining."
+        None, description="Before a planned release, for draining; 5s at most."
     )
     any: Annotated[list[str], Command()] | None = Field(None, description="Any change of state.")
-    timeout: Annotated[int, Span("100ms", "1h")] = _duration("10s", "Then the command is ended.")
+    timeout: Annotated[int, Span("100ms", "1h")] = duration("10s", "Then the command is ended.")
+    retries: Annotated[int, Whole(0, 100)] = Field(
+        0, description="How often a command that failed is run again."
+    )
+    user: UserName | None = Field(
+        None,
+        description="The user that runs the commands; default: root, if only root can change them.",
+    )
 
     @property
-    def commands(self) -> tuple[str, ...]:
-        """The keys that name a command."""
-        names = ("master", "backup", "fault", "stop", "leaving", "any")
-        return tuple(name for name in names if getattr(self, name) is not None)
+    def commands(self) -> dict[Occasion, list[str]]:
+        """What is run, and when."""
+        written = {occasion: getattr(self, occasion.value) for occasion in Occasion}
+        return {occasion: words for occasion, words in written.items() if words is not None}
 
 
 class Instance(Section):
@@ -167,13 +168,13 @@ class Instance(Section):
         description="1..254, higher is preferred; 255: the host owns the addresses; or per node: "
         "{lb1: 150, lb2: 100}.",
     )
-    advert_interval: Annotated[int, Span("10ms", "255s")] = _duration(
+    advert_interval: Annotated[int, Span("10ms", "255s")] = duration(
         "1s", "Version 3: 10ms to 40.95s in steps of 10ms; version 2: whole seconds."
     )
     preempt: Annotated[bool, Flag()] = Field(
         True, description="false: a running master stays, even with lower priority."
     )
-    preempt_delay: Annotated[int, Span("0s", "1h")] = _duration(
+    preempt_delay: Annotated[int, Span("0s", "1h")] = duration(
         "0s", "Wait this long before taking over from a live master."
     )
     source: PerNode[Annotated[Address, Packed()]] | None = Field(
@@ -215,68 +216,16 @@ class Group(Section):
     )
 
 
-CHECK_KINDS = ("http", "script", "tcp", "ping", "process", "file")
-
-
-class Check(Section):
-    """A health check: exactly one of http, script, tcp, ping, process, file."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [kind]} for kind in CHECK_KINDS]}
-    )
-
-    http: (
-        Annotated[str, Text(r"^https?://[^/\s]\S*$", "a URL", "write http://HOST[:PORT]/PATH")]
-        | None
-    ) = Field(None, description="URL that must answer with 'status'.")
-    script: Annotated[list[str], Command()] | None = Field(
-        None, description="Command; exit 0 is healthy."
-    )
-    tcp: (
-        Annotated[str, Text(r"^\S+:[0-9]{1,5}$", "HOST:PORT", "write it as '127.0.0.1:5432'")]
-        | None
-    ) = Field(None, description="HOST:PORT that must accept a connection.")
-    ping: Annotated[Address, Packed()] | None = Field(
-        None, description="Address that must answer an echo request."
-    )
-    process: (
-        Annotated[str, Text(r"^[^/\x00]+$", "a process name", "write the name without path")] | None
-    ) = Field(None, description="Name of a process that must run.")
-    file: AbsolutePath | None = Field(None, description="File that must exist.")
-    status: Annotated[int, Whole(100, 599)] = Field(200, description="http: the healthy status.")
-    user: (
-        Annotated[
-            str,
-            Text(r"^[a-z_][a-z0-9_-]{0,30}\$?$", "a user name", "write a user of this system"),
-        ]
-        | None
-    ) = Field(None, description="script: the user that runs it.")
-    absent: Annotated[bool, Flag()] = Field(
-        False, description="file: true means healthy while the file is absent."
-    )
-    interval: Annotated[int, Span("10ms", "1h")] = _duration("1s", "Time between two runs.")
-    timeout: Annotated[int, Span("1ms", "1h")] = _duration(
-        "500ms", "A run that takes longer failed."
-    )
-    rise: Annotated[int, Whole(1, 1000)] = Field(2, description="Good runs that make it healthy.")
-    fall: Annotated[int, Whole(1, 1000)] = Field(3, description="Bad runs that make it failed.")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds that are set; exactly one in a good file."""
-        return tuple(kind for kind in CHECK_KINDS if getattr(self, kind) is not None)
-
-
 class Cluster(Section):
     """The authenticated channel between the nodes."""
 
     name: InstanceName = Field(description="Name of the cluster; the same on all members.")
     key_file: FilePath = Field(description="Shared key, made by 'vipd keygen'; mode 0600.")
     port: Annotated[int, Whole(1, 65535)] = Field(3112, description="UDP port of the channel.")
-    heartbeat_interval: Annotated[int, Span("10ms", "10s")] = _duration(
+    heartbeat_interval: Annotated[int, Span("10ms", "10s")] = duration(
         "100ms", "Time between two heartbeats."
     )
-    heartbeat_timeout: Annotated[int | None, Span("30ms", "1m", auto=True)] = _duration(
+    heartbeat_timeout: Annotated[int | None, Span("30ms", "1m", auto=True)] = duration(
         "auto", "A peer unheard for so long is lost; auto: 300ms with quorum, 1s without."
     )
     nodes: dict[NodeName, Annotated[list[Address], Addresses()]] = Field(
@@ -288,7 +237,7 @@ class Cluster(Section):
 
 
 class Profile(Section):
-    """Explicit lease times; the rules are in checks.py."""
+    """Explicit lease times; the rules are in sections.py."""
 
     lease: Annotated[int, Span("50ms", "1m")] = Field(description="Time a lease lasts.")
     exclusion: Annotated[int, Span("50ms", "2m")] = Field(
@@ -338,10 +287,10 @@ class Config(Section):
     fence: Literal["auto", "gate", "lifetime"] = Field(
         "auto", description="What ends a frozen master's right to an address."
     )
-    address_lifetime: Annotated[int | None, Span("1s", "24h", auto=True)] = _duration(
+    address_lifetime: Annotated[int | None, Span("1s", "24h", auto=True)] = duration(
         "auto", "Whole seconds after which the kernel removes an address that is not renewed."
     )
-    engine_timeout: Annotated[int, Span("20ms", "1m")] = _duration(
+    engine_timeout: Annotated[int, Span("20ms", "1m")] = duration(
         "200ms", "An engine silent for so long is ended and replaced."
     )
 

@@ -1,17 +1,14 @@
 """The sections that this release validates and does not carry out yet.
 
-Whoever writes ``checks:`` relies on it. Accepting the key and ignoring it would keep an address on
-a host whose check fails, so each part that would act is one more fault, "not supported yet". The
-rules of these sections are judged all the same: a file can be made ready for the release that
-brings them.
+Whoever writes ``quorum:`` relies on it. Accepting the key and ignoring it could put an address on
+two hosts, so each part that would act is one more fault, "not supported yet". The rules of these
+sections are judged all the same: a file can be made ready for the release that brings them.
 """
 
 from __future__ import annotations
 
-import difflib
-
 from vipd.config.context import Context
-from vipd.config.schema import CHECK_KINDS, Check, Cluster, Config, Notify, Profile, TrackEntry
+from vipd.config.schema import Cluster, Config, Profile
 from vipd.config.types import format_duration
 from vipd.config.yamltree import Path
 from vipd.model import MILLISECOND_NS
@@ -20,90 +17,13 @@ NOT_YET = "not supported yet"
 FEWEST_VOTERS = 3
 SHORTEST_SLICE_NS = 60 * MILLISECOND_NS  # 4 jiffies + 20 ms at 100 Hz, the slowest kernel
 
-KIND_OPTIONS = {"status": "http", "user": "script", "absent": "file"}
-
 
 def check_sections(config: Config, context: Context) -> None:
     """Rules of the later sections, then one refusal for each part that would act."""
-    for name, check in config.checks.items():
-        _one_kind(("checks", name), check, context)
-    for owner, name, track in _tracks(config):
-        for index, entry in enumerate(track):
-            _track_entry((owner, name, "track", index), entry, config, context)
-    _groups(config, context)
     if config.cluster:
         _cluster(config.cluster, context)
     _quorum(config, context)
     _refuse(config, context)
-
-
-def _tracks(config: Config) -> list[tuple[str, str, list[TrackEntry]]]:
-    instances = [("instances", name, entry.track) for name, entry in config.instances.items()]
-    return instances + [("groups", name, entry.track) for name, entry in config.groups.items()]
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"write one of: {', '.join(known)}" if known else "define it first"
-
-
-def _one_kind(path: Path, check: Check, context: Context) -> None:
-    if not context.sound(path, *CHECK_KINDS):
-        return
-    if len(check.kinds) != 1:
-        found = f"{' and '.join(check.kinds)} are given" if check.kinds else "it checks nothing"
-        context.fault(path, found, f"give exactly one of {', '.join(CHECK_KINDS)}")
-        return
-    for option, kind in KIND_OPTIONS.items():
-        if context.written((*path, option)) and kind not in check.kinds:
-            cure = f"remove it from this {check.kinds[0]} check"
-            context.fault((*path, option), f"it belongs to {kind} checks", cure)
-
-
-def _track_entry(path: Path, entry: TrackEntry, config: Config, context: Context) -> None:
-    if not context.sound(path, "check", "interface"):
-        return
-    if (entry.check is None) == (entry.interface is None):
-        context.fault(path, "exactly one of check and interface is wanted", "give one of them")
-        return
-    known = entry.check is None or entry.check in config.checks
-    if not known and not context.damage.touches(("checks", entry.check or "")):
-        cure = _meant(entry.check or "", list(config.checks))
-        context.fault((*path, "check"), f"there is no check {entry.check}", cure)
-
-
-def _groups(config: Config, context: Context) -> None:
-    """QUORUM H5: one election per group, so its members must agree on what decides it."""
-    member_of: dict[str, str] = {}
-    for group, entry in config.groups.items():
-        path: Path = ("groups", group, "instances")
-        if not entry.instances and context.sound(path[:-1], "instances"):
-            context.fault(path, "the group is empty", "list at least one instance")
-        for index, name in enumerate(entry.instances):
-            if name not in config.instances:
-                if not context.damage.touches(("instances", name)):
-                    cure = _meant(name, list(config.instances))
-                    context.fault((*path, index), f"there is no instance {name}", cure)
-                continue
-            other = member_of.setdefault(name, group)
-            if other != group or entry.instances.index(name) != index:
-                problem = f"{name} is already in group {other}"
-                context.fault((*path, index), problem, "an instance is in one group, once")
-        members = [name for name in entry.instances if name in config.instances]
-        for name in members[1:]:
-            _agrees(name, members[0], config, context)
-
-
-def _agrees(name: str, first: str, config: Config, context: Context) -> None:
-    for key in ("priority", "preempt", "preempt_delay", "advert_interval"):
-        sound = all(context.sound(("instances", member), key) for member in (name, first))
-        mine, its = (getattr(config.instances[member], key) for member in (name, first))
-        if sound and mine != its:
-            problem = f"it differs from that of {first}, in the same group"
-            cure = f"make {key} the same in all members of the group"
-            context.fault(("instances", name, key), problem, cure)
 
 
 def _cluster(cluster: Cluster, context: Context) -> None:
@@ -190,26 +110,6 @@ def _voters(config: Config, context: Context) -> None:
 
 
 def _refuse(config: Config, context: Context) -> None:
-    for name in config.checks:
-        cure = f"remove it; vipd would not act on {name} when it fails"
-        context.fault(("checks", name), NOT_YET, cure)
-    for name in config.groups:
-        cure = "remove the group; its instances would move one by one"
-        context.fault(("groups", name), NOT_YET, cure)
-    for owner, name, track in _tracks(config):
-        if track:
-            cure = "remove it or write []; the priority would never change"
-            context.fault((owner, name, "track"), NOT_YET, cure)
-    notifies: list[tuple[Path, Notify]] = [
-        *(
-            (("instances", name, "notify"), entry.notify)
-            for name, entry in config.instances.items()
-        ),
-        *((("groups", name, "notify"), entry.notify) for name, entry in config.groups.items()),
-    ]
-    for path, notify in notifies:
-        for command in notify.commands:
-            context.fault((*path, command), NOT_YET, "remove it; the command would not be run")
     for name, instance in config.instances.items():
         if not instance.accept:
             cure = "remove it or write true; the host would answer on the addresses"

@@ -264,6 +264,8 @@ class Command(Kind):
         if not words or not words[0].startswith("/"):
             program = show(words[0]) if words else "an empty command"
             raise complain(f"{program} is not an absolute path", cure)
+        if any("\x00" in word for word in words):
+            raise complain("a word holds a zero byte", cure)
         return words
 
     def json(self) -> JsonSchema:
@@ -304,6 +306,9 @@ PerNode = Annotated[
     Discriminator(_one_or_nodes),
 ]
 """One value for all nodes, or a mapping node name -> value, so that one file serves all hosts."""
+UserName = Annotated[
+    str, Text(r"^[a-z_][a-z0-9_-]{0,30}\$?$", "a user name", "write a user of this system")
+]
 AbsolutePath = Annotated[
     str, Text(r"^/[^\x00]*$", "an absolute path", "write the path from '/', for example /run/vipd")
 ]

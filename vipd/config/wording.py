@@ -9,6 +9,7 @@ is damaged, so that one mistake is never reported twice.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,6 +39,15 @@ KEEPALIVED_KEYS = {
     "notify_master": "vipd calls it notify: {master: ...}",
     "notify_backup": "vipd calls it notify: {backup: ...}",
     "notify_fault": "vipd calls it notify: {fault: ...}",
+    "notify_stop": "vipd calls it notify: {stop: ...}",
+    "notify": "write it in the instance or group: notify: {any: ...}",
+    "vrrp_sync_group": "vipd calls it groups, at the top of the file",
+    "vrrp_script": "vipd calls it checks, at the top of the file",
+    "vrrp_track_process": "vipd calls it checks: {NAME: {process: ...}}",
+    "vrrp_track_file": "vipd calls it checks: {NAME: {file: ..., number: true}}",
+    "track_process": "vipd calls it track, with {check: NAME}; the check has process: ...",
+    "track_file": "vipd calls it track, with {check: NAME}; the check has file: and number: true",
+    "init_fail": "vipd calls it initial: unhealthy",
     "vrrp_strict": "vipd calls it strict, per instance",
 }
 
@@ -48,6 +58,9 @@ STAND_INS: dict[tuple[str, str], Any] = {
     ("instances", "vips"): [],
 }
 """(section, required key) -> a value that lets the rest be judged; the key counts as damaged."""
+
+SECRET_SECTIONS = {"auth", "headers"}
+"""What stands in them is never repeated."""
 
 _SHAPES = {
     "model_type": ("a mapping", "write 'key: value' lines below it, indented"),
@@ -143,7 +156,7 @@ def _fault(detail: Any, node: Tree, missing: str, file: str) -> ConfigFault:
         problem, cure = context["problem"], context["cure"]
         line = node.key_line if detail["loc"][-1] == "[key]" else node.line
     else:
-        value = "this" if "auth" in node.path else show(node.plain())
+        value = "this" if SECRET_SECTIONS & set(node.path) else show(node.plain())
         problem, cure = _builtin(detail, value)
         line = node.line
     return ConfigFault(file, line, key, problem, cure)
@@ -168,6 +181,15 @@ def unknown_key_cure(name: str, known: tuple[str, ...]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"remove it; possible here: {', '.join(known)}" if known else "remove it"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The cure for a name that nothing in the file has."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"write one of: {', '.join(names)}" if names else "define it first"
 
 
 def known_keys(path: Path) -> tuple[str, ...]:

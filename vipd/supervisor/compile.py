@@ -29,7 +29,6 @@ def compile_file(wanted: CompileWanted) -> FromCompiler:
         loaded = load(Path(wanted.path), facts=_host_facts(), node=None)
     except ConfigError as error:
         return Refused(tuple(str(fault) for fault in error.faults))
-    old = wanted.old
     return Compiled(
         state=_engine_state(loaded, wanted.generation),
         runtime_dir=str(loaded.runtime_dir),
@@ -38,8 +37,15 @@ def compile_file(wanted: CompileWanted) -> FromCompiler:
         log_format=loaded.log.format,
         engine_timeout_ns=loaded.engine_timeout_ns,
         warnings=tuple(str(warning) for warning in loaded.warnings),
-        changes=() if old is None else plan(old, loaded.node_config),
+        changes=_changes(wanted, loaded),
+        duties=loaded.duties,
     )
+
+
+def _changes(wanted: CompileWanted, loaded: Loaded) -> tuple[str, ...]:
+    if wanted.old is None:
+        return ()
+    return plan(wanted.old, loaded.node_config, wanted.old_duties, loaded.duties)
 
 
 def _engine_state(loaded: Loaded, generation: int) -> EngineState:
