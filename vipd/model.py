@@ -508,7 +508,6 @@ class InstanceSnapshot:
     tracks: tuple[TrackSnapshot, ...] = ()
     held: bool = False
     preempt: bool = True
-    preempt_in_ns: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True)

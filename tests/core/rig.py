@@ -41,8 +41,8 @@ from vipd.core.events import (
     LinkSeen,
     StopRequested,
 )
-from vipd.core.instance import Instance
 from vipd.core.node import Node
+from vipd.core.unit import Unit
 from vipd.model import (
     ADDRESS_TAG,
     MILLISECOND_NS,
@@ -50,6 +50,7 @@ from vipd.model import (
     Address,
     Advert,
     Family,
+    GroupConfig,
     HostAddress,
     InstanceConfig,
     Instant,
@@ -187,9 +188,11 @@ class Rig:
 
     # --- driving ------------------------------------------------------------------------------
 
-    def configure(self, *configs: InstanceConfig) -> list[Action]:
+    def configure(
+        self, *configs: InstanceConfig, groups: tuple[GroupConfig, ...] = ()
+    ) -> list[Action]:
         self.generation += 1
-        return self.feed(Configured(NodeConfig("lb1", configs, self.generation)))
+        return self.feed(Configured(NodeConfig("lb1", configs, self.generation, groups)))
 
     def feed(self, *events: Event) -> list[Action]:
         """Feed events and everything that follows from them now; returns all the actions."""
@@ -249,7 +252,7 @@ class Rig:
     def hear(
         self, priority: int, source: Address | None = None, interval_ns: int = S, name: str = "web"
     ) -> list[Action]:
-        config = self.instance(name).config
+        config = self.instance(name).config.leader
         source = LOWER[config.family] if source is None else source
         heard = advert(priority, interval_ns, config.version)
         return self.feed(AdvertHeard(name, source, heard))
@@ -284,11 +287,16 @@ class Rig:
 
     # --- looking ------------------------------------------------------------------------------
 
-    def instance(self, name: str = "web") -> Instance:
-        return self.node.instances[name]
+    def instance(self, name: str = "web") -> Unit:
+        return self.node.units[name]
 
     def state(self, name: str = "web") -> State:
         return self.instance(name).election.state
+
+    def counters(self, name: str = "web") -> dict[str, int]:
+        """As status shows them."""
+        shots = self.node.snapshot(self.now).instances
+        return dict(next(shot for shot in shots if shot.name == name).counters)
 
     def holds(self, *vips: Vip) -> bool:
         return all(self.kernel.has(each.address) for each in vips)

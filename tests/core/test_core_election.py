@@ -28,6 +28,7 @@ from vipd.core.signals import (
     PriorityChanged,
     ReleaseWanted,
     Started,
+    StepDownOrdered,
     Stopped,
     TimerFired,
 )
@@ -74,7 +75,8 @@ class Bench:
         self.kind = kind
         self.now = 500 * S
         source = OWN[kind.family]
-        standing = Standing(kind.version, priority, interval_ns, preempt, delay_ns, source)
+        sources = {"web": source}
+        standing = Standing(kind.version, priority, interval_ns, preempt, delay_ns, sources)
         self.election = Election(standing, self.now)
         self.notes: list[Note] = []
 
@@ -425,6 +427,7 @@ SIGNALS = [
     PriorityChanged(),
     LeaseGranted(),
     LeaseLost(),
+    StepDownOrdered(Reason.SWITCHOVER),
     LoopStalled(S),
     LoopStalled(10 * S),
     StallDrained(),
@@ -526,7 +529,7 @@ def test_fsm3_addresses_are_compared_unsigned_in_network_order() -> None:
         ("fe80" + 12 * "00" + "0009", "fe80" + 12 * "00" + "0080", True),
     ]:
         bench = master(Kind(3, Family.IPV4))
-        bench.election.standing.source = bytes.fromhex(own)
+        bench.election.standing.sources["web"] = bytes.fromhex(own)
         bench.hear(100, bytes.fromhex(other))
         assert (bench.state is State.BACKUP) == yields
 

@@ -47,7 +47,7 @@ from vipd.core.events import (
     LoopStalled,
     StallDrained,
 )
-from vipd.core.instance import Instance
+from vipd.core.unit import Unit
 from vipd.model import (
     ADDRESS_TAG,
     ClaimState,
@@ -319,7 +319,7 @@ def test_a_link_concerns_only_the_routers_on_it(monkeypatch: pytest.MonkeyPatch)
     elsewhere = router(name="api", interface="eth1", vips=(vip("203.0.113.9/24", "eth1"),))
     rig = Rig(router(), elsewhere)
     looked: list[str] = []
-    monkeypatch.setattr(Instance, "resync", lambda each, now: looked.append(each.config.name))
+    monkeypatch.setattr(Unit, "resync", lambda each, now: looked.append(each.config.name))
     rig.see_link(replace(ETH1, mtu=1400))
     assert looked == ["api"]
 
@@ -361,7 +361,7 @@ def test_a_source_that_changes_is_told_at_once() -> None:
     assert [sent.source for sent in only(actions, SendAdvert)] == [parse_address("192.0.2.2")]
     assert len(notes(actions, NoteKind.SOURCE_CHANGED)) == 1
     assert rig.state() is State.MASTER
-    assert rig.instance().election.standing.source == parse_address("192.0.2.2")
+    assert rig.instance().election.standing.sources["web"] == parse_address("192.0.2.2")
 
 
 def test_a_configured_source_is_waited_for() -> None:
@@ -432,7 +432,7 @@ def test_a_reload_after_the_stop_is_ignored() -> None:
     rig = master()
     rig.stop()
     rig.configure(router(), router(name="api", vrid=52, vips=(B,)))
-    assert set(rig.node.instances) == {"web"}
+    assert set(rig.node.units) == {"web"}
 
 
 def test_a_stop_during_a_fault_finishes_at_once() -> None:
@@ -468,7 +468,7 @@ def test_another_identity_leaves_before_its_successor_starts(changes: dict[str, 
     rig = master()
     rig.obeys = False
     rig.configure(router(**changes))
-    assert "web" not in rig.node.instances
+    assert "web" not in rig.node.units
     assert len(rig.node.routers()) == 1
     assert len(rig.node.snapshot(rig.now).instances) == 1
     rig.carry_out_next(ShutGate)
@@ -477,7 +477,7 @@ def test_another_identity_leaves_before_its_successor_starts(changes: dict[str, 
     assert (goodbye.advert.priority, goodbye.advert.vrid) == (0, 51)
     assert goodbye.config == router(vips=()) or goodbye.config.vrid == 51
     assert rig.state() is State.BACKUP
-    assert rig.instance().config == router(**changes)
+    assert rig.instance().config.members == (router(**changes),)
     assert not rig.holds(A)
 
 
@@ -488,7 +488,7 @@ def test_a_second_reload_replaces_the_successor_that_waits() -> None:
     rig.configure(router(vrid=53))
     rig.carry_out_next(ShutGate)
     rig.carry_out_next(RemoveAddresses)
-    assert rig.instance().config.vrid == 53
+    assert rig.instance().config.leader.vrid == 53
 
 
 def test_a_successor_that_a_stop_overtakes_never_starts() -> None:
@@ -498,7 +498,7 @@ def test_a_successor_that_a_stop_overtakes_never_starts() -> None:
     rig.stop()
     rig.carry_out_next(ShutGate)
     assert kinds(rig.carry_out_next(RemoveAddresses))[-1] == "Finished"
-    assert not rig.node.instances
+    assert not rig.node.units
 
 
 def test_a_removed_router_releases_and_says_goodbye_once() -> None:
@@ -509,7 +509,7 @@ def test_a_removed_router_releases_and_says_goodbye_once() -> None:
     assert kinds(actions) == ["ShutGate", "RemoveAddresses", "SendAdvert"]
     assert priorities(actions) == [0]
     assert rig.holds(B)
-    assert set(rig.node.instances) == {"api"}
+    assert set(rig.node.units) == {"api"}
     assert all(action.advert.priority for action in only(rig.run(5 * S), SendAdvert))
 
 
@@ -616,7 +616,7 @@ def test_three_adverts_that_fail_are_a_fault_and_it_ends() -> None:
     rig.send_errno = 0
     rig.run(S)
     assert rig.state() is State.BACKUP
-    assert rig.instance().counters.values["adverts_failed"] == 4  # the goodbye too
+    assert rig.counters()["adverts_failed"] == 4  # the goodbye too
 
 
 def test_an_advert_that_got_through_forgives_the_failures_before_it() -> None:
@@ -682,7 +682,7 @@ def test_fsm8_a_second_owner_is_noted_but_not_for_every_advert() -> None:
         heard = AdvertHeard("web", LOWER[Family.IPV4], advert(255), (Remark.SECOND_OWNER,))
         rig.feed(heard)
     assert len(rig.times_of(NoteKind.ADVERT_REMARKED)) == 1
-    assert rig.instance().counters.values["remarks.second-owner"] == 5
+    assert rig.counters()["remarks.second-owner"] == 5
 
 
 def test_f14_the_note_of_a_duplicate_address_is_limited() -> None:
@@ -696,7 +696,7 @@ def test_counters_tell_what_happened() -> None:
     rig = master()
     rig.hear(0)
     rig.hear(200)
-    values = rig.instance().counters.values
+    values = rig.counters()
     assert values["adverts_received"] == 2
     assert values["priority_zero_received"] == 1
     assert values["adverts_sent"] == 3  # as master, in answer to the leaving one, the last word

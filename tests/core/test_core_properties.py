@@ -43,20 +43,27 @@ from vipd.core.events import (
     AdvertRejected,
     AdvertSent,
     DeadlinePassed,
+    Deafened,
     GateOpened,
     GateShut,
+    HealthReported,
     LoopStalled,
+    OrdersGiven,
     RivalAnnounced,
     StallDrained,
+    Undeafened,
 )
 from vipd.core.node import HANDLERS
 from vipd.model import (
     ADDRESS_TAG,
     DiscardReason,
     Family,
+    Health,
     InstanceConfig,
+    Orders,
     Remark,
     State,
+    Verdict,
     parse_address,
 )
 
@@ -101,12 +108,25 @@ adverts = st.builds(
     ),
     st.lists(st.sampled_from(Remark), max_size=2).map(tuple),
 )
+orders = st.builds(
+    Orders,
+    st.booleans(),
+    st.lists(names, max_size=2).map(tuple),
+    st.lists(st.tuples(names, st.integers(0, 3)), max_size=2).map(tuple),
+)
+health = st.lists(
+    st.builds(Verdict, st.sampled_from(["nginx", "db"]), st.sampled_from(Health)), max_size=2
+).map(tuple)
 wire_events = st.one_of(
     adverts,
     st.builds(AdvertRejected, names, st.sampled_from(DiscardReason), st.none() | sources),
     st.builds(RivalAnnounced, st.sampled_from([2, 3, 9]), st.just(A.address), st.just(bytes(6))),
     st.builds(AdvertSent, names),
     st.builds(AdvertFailed, names, st.just(100)),
+    st.builds(Deafened, names, st.just(24)),
+    st.builds(Undeafened, names),
+    st.builds(OrdersGiven, orders),
+    st.builds(HealthReported, health),
     st.builds(GateOpened, names),
     st.builds(GateShut, names),
     st.builds(DeadlinePassed),
@@ -154,7 +174,7 @@ class Trial(Rig):
         if isinstance(action, Announce):
             assert action.vips
         if isinstance(action, Finished):
-            held = [i for i in self.node.instances.values() if not i.is_released]
+            held = [i for i in self.node.units.values() if not i.is_released]
             assert not held
 
     def act(self, step: tuple[str, object]) -> None:
@@ -224,6 +244,7 @@ class Trial(Rig):
                 self.feed(*self.kernel.drop(entry))
         self.put("192.0.2.11/24")
         self.put("fe80::11/64")
+        self.feed(OrdersGiven(Orders()), *(Undeafened(name) for name in NAMES))
         self._do_dump(None)
 
     def tagged(self) -> list[bytes]:
@@ -253,6 +274,10 @@ def test_every_event_type_is_among_the_random_ones() -> None:
         "RivalAnnounced",
         "AdvertSent",
         "AdvertFailed",
+        "Deafened",
+        "Undeafened",
+        "OrdersGiven",
+        "HealthReported",
         "GateOpened",
         "GateShut",
         "DeadlinePassed",
@@ -296,7 +321,7 @@ def test_after_any_history_a_healed_host_alone_becomes_master_of_everything(
     trial.heal()
     trial.configure(*CONFIGS[1])
     trial.run(140 * S)
-    for name, instance in trial.node.instances.items():
+    for name, instance in trial.node.units.items():
         assert trial.state(name) is State.MASTER, instance.faults
         assert trial.holds(*instance.config.vips)
     wanted = {each.address for config in CONFIGS[1] for each in config.vips}
@@ -311,7 +336,7 @@ class Watched(Trial):
         if isinstance(action, SendAdvert) and action.advert.priority == 0:
             holder = {
                 vip.key
-                for each in self.node.instances.values()
+                for each in self.node.units.values()
                 if each.config.name != action.instance
                 for vip in each.config.vips
             }

@@ -9,15 +9,25 @@ nor about permission (``lease``).
 Rules that may never break
 --------------------------
 1. A backup moves only after Down (three of the master's intervals plus its own skew) without a
-   good advert, or after Skew when the master said priority 0.
+   good advert, after Skew when the master said priority 0, or after Skew when the very master
+   that it followed has lost so much priority that it need not be followed any more
+   (docs/decisions/0007).
 2. A master yields at once to a higher priority, and to an equal one with the higher address
    (unsigned, §6.4.3). Nothing else makes it yield, ``preempt: false`` does not protect it.
 3. Leaving MASTER always wishes the release; entering it always comes from ``LeaseGranted``.
    Both are in one place, so that no pair of states can be forgotten.
-4. Whoever leaves by decision (stop, fault) says priority 0. Whoever was beaten says so with one
-   last advert of its own priority, so that the winner announces itself again.
+4. Whoever leaves by decision (stop, fault, switchover, maintenance) says priority 0. Whoever was
+   beaten says so with one last advert of its own priority, so that the winner announces itself
+   again.
 5. After a silence longer than the shortest takeover time a master says nothing until everything
    that waited in its sockets has been heard; if somebody else was master meanwhile, it goes.
+6. A node in maintenance (``barred``) follows masters and never stands itself.
+
+One election may speak for several virtual routers, the members of a group (QUORUM H5). An advert
+on any of them is a sign of life of the master, and a better one on any of them ends our
+mastership. Only the tie of equal priorities needs a rule: two nodes may have the higher address
+on one member each. It is decided on the first member, in an order that all nodes share, on which
+the rival is heard.
 
 States
 ------
@@ -48,6 +58,7 @@ from vipd.core.signals import (
     PriorityChanged,
     ReleaseWanted,
     Started,
+    StepDownOrdered,
     Stopped,
     TimerFired,
     Wish,
@@ -83,6 +94,7 @@ INPUTS = (
     PriorityChanged,
     LeaseGranted,
     LeaseLost,
+    StepDownOrdered,
     LoopStalled,
     StallDrained,
 )
@@ -90,14 +102,19 @@ INPUTS = (
 
 @dataclass(slots=True)
 class Standing:
-    """What an election knows of its own node; the instance keeps it current."""
+    """What an election knows of its own node; the unit keeps it current.
+
+    ``priority`` is the effective one. ``sources`` are our own addresses by member, in the order
+    in which ties are decided.
+    """
 
     version: int
     priority: int
     interval_ns: Duration
     preempt: bool
     preempt_delay_ns: Duration
-    source: Address
+    sources: dict[str, Address]
+    barred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +136,8 @@ class Election:
         self.learned_interval_ns = standing.interval_ns
         self.master: KnownMaster | None = None
         self.last_heard: Instant | None = None
+        self._followed: dict[str, KnownMaster] = {}
+        self._tied_at: dict[str, Instant] = {}
         self._takeover_reason = Reason.MASTER_SILENT
         self._preempt_from: Instant | None = None
         self._reply_allowed_at: Instant = now
@@ -153,17 +172,25 @@ class Election:
 
     # --- moving: the only writer of ``state`` -------------------------------------------------
 
-    def _move(self, new: State, reason: Reason, now: Instant, detail: str = "") -> None:
+    def _move(
+        self,
+        new: State,
+        reason: Reason,
+        now: Instant,
+        detail: str = "",
+        master: KnownMaster | None = None,
+    ) -> None:
         old = self.state
         self.state, self.since, self.reason, self.detail = new, now, reason, detail
         self._suspended = False
         self._preempt_from = None
+        self._followed.clear()
         if new is State.BACKUP:
             self._takeover_reason = Reason.MASTER_SILENT
         else:
             self.deadline = None
-        if new is not State.BACKUP and new is not State.CANDIDATE:
-            self.master = None
+        if new is not State.CANDIDATE:
+            self.master = master
         self._wishes.append(
             Note(
                 NoteKind.TRANSITION,
@@ -174,13 +201,22 @@ class Election:
                     "reason": reason.value,
                     "detail": detail,
                     "priority": self.standing.priority,
+                    "master": "" if self.master is None else format_address(self.master.source),
                 },
             )
         )
 
-    def _enter_backup(self, reason: Reason, now: Instant, detail: str = "") -> None:
-        self._move(State.BACKUP, reason, now, detail)
+    def _enter_backup(
+        self, reason: Reason, now: Instant, detail: str = "", master: KnownMaster | None = None
+    ) -> None:
+        self._move(State.BACKUP, reason, now, detail, master)
         self.deadline = now + self.master_down_ns
+
+    def _follow_into_backup(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
+        """To BACKUP of the master that was just heard."""
+        master = KnownMaster(heard.source, heard.advert.priority)
+        self._enter_backup(reason, now, _describe(heard), master)
+        self._follow(heard, now)
 
     def _leave(self, new: State, reason: Reason, now: Instant, detail: str = "") -> None:
         """To INIT or FAULT from any state: gives up whatever the old state had."""
@@ -206,11 +242,24 @@ class Election:
 
     def _stop(self, signal: Stopped, now: Instant) -> None:
         """F4, F9."""
-        self._leave(State.INIT, signal.reason, now)
+        self._leave(State.INIT, signal.reason, now, signal.detail)
 
     def _fail(self, signal: FaultRaised, now: Instant) -> None:
         """F15."""
         self._leave(State.FAULT, signal.reason, now, signal.detail)
+
+    def _keep_out(self, signal: Stopped, _now: Instant) -> None:
+        """Still not started, for another reason."""
+        self.reason, self.detail = signal.reason, signal.detail
+
+    def _step_down(self, signal: StepDownOrdered, now: Instant) -> None:
+        """The operator gives our mastership away: break before make, as for a stop."""
+        self._enter_backup(signal.reason, now)
+        self._wishes.append(ReleaseWanted(goodbye=True))
+
+    def _withdraw(self, signal: StepDownOrdered, now: Instant) -> None:
+        self._enter_backup(signal.reason, now)
+        self._wishes.append(LeaseReturned())
 
     def _update_fault(self, signal: FaultRaised, _now: Instant) -> None:
         self.reason, self.detail = signal.reason, signal.detail
@@ -223,7 +272,11 @@ class Election:
 
     def _backup_times_out(self, _signal: TimerFired, now: Instant) -> None:
         """F5: nobody better is alive."""
-        self._stand(self._takeover_reason, now)
+        if self.standing.barred:
+            self.master = None
+            self.deadline = now + self.master_down_ns
+        else:
+            self._stand(self._takeover_reason, now)
 
     def _backup_hears(self, heard: AdvertHeard, now: Instant) -> None:
         self.last_heard = now
@@ -236,14 +289,22 @@ class Election:
             self._follow(heard, now)
         else:  # F8: the timer keeps running
             self._takeover_reason = Reason.LOWER_PRIORITY_MASTER
+            if self._has_fallen(heard):  # rule 1
+                soon = now + self.skew_ns
+                self.deadline = soon if self.deadline is None else min(self.deadline, soon)
+
+    def _has_fallen(self, heard: AdvertHeard) -> bool:
+        """Is it the master that we followed, with less than it had then?"""
+        followed = self._followed.get(heard.instance)
+        if followed is None or followed.source != heard.source:
+            return False
+        return heard.advert.priority < followed.priority
 
     def _candidate_hears(self, heard: AdvertHeard, now: Instant) -> None:
         self.last_heard = now
         if heard.advert.priority == LEAVING_PRIORITY or not self._yields_to(heard, now):
             return
-        self._enter_backup(Reason.MASTER_HEARD, now, _describe(heard))
-        self.master = KnownMaster(heard.source, heard.advert.priority)
-        self._follow(heard, now)
+        self._follow_into_backup(Reason.MASTER_HEARD, heard, now)
         self._wishes.append(LeaseReturned())
 
     def _yields_to(self, heard: AdvertHeard, now: Instant) -> bool:
@@ -267,6 +328,7 @@ class Election:
         learns = self.standing.version == 3
         self.learned_interval_ns = heard.advert.interval_ns if learns else self.standing.interval_ns
         self._takeover_reason = Reason.MASTER_SILENT
+        self._followed[heard.instance] = KnownMaster(heard.source, heard.advert.priority)
         self.deadline = now + self.master_down_ns
 
     def _become_master(self, _signal: LeaseGranted, now: Instant) -> None:
@@ -302,9 +364,9 @@ class Election:
             self._reply(now)
         elif priority > own.priority:  # F12
             self._yield(Reason.HIGHER_PRIORITY_HEARD, heard, now)
-        elif priority == own.priority and heard.source > own.source:  # F12
+        elif priority == own.priority and self._loses_tie(heard, now):  # F12
             self._yield(Reason.TIE_LOST, heard, now)
-        elif priority == own.priority and heard.source == own.source:  # F14
+        elif priority == own.priority and self._is_own(heard):  # F14
             self._wishes.append(
                 Note(
                     NoteKind.DUPLICATE_ADDRESS,
@@ -316,6 +378,19 @@ class Election:
             self._reply(now)
             self._wishes.append(AnnounceWanted(REANNOUNCE_GAP_NS))
 
+    def _is_own(self, heard: AdvertHeard) -> bool:
+        return heard.source == self.standing.sources.get(heard.instance)
+
+    def _loses_tie(self, heard: AdvertHeard, now: Instant) -> bool:
+        """By the addresses on the first member on which a rival of our priority is heard."""
+        if self._is_own(heard):
+            return False
+        self._tied_at[heard.instance] = now
+        fresh = now - timing.takeover_floor_ns(self.standing.interval_ns)
+        sources = self.standing.sources
+        decides = next(name for name in sources if self._tied_at.get(name, fresh) > fresh)
+        return decides == heard.instance and heard.source > sources[decides]
+
     def _yield(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
         """F12, with one last advert: it is how the winner learns that it had a rival.
 
@@ -324,9 +399,7 @@ class Election:
         would go on asking us (docs/decisions/0006).
         """
         self._speak(now)
-        self._enter_backup(reason, now, _describe(heard))
-        self.master = KnownMaster(heard.source, heard.advert.priority)
-        self._follow(heard, now)
+        self._follow_into_backup(reason, heard, now)
         self._wishes.append(ReleaseWanted(goodbye=False))
 
     def _speak(self, now: Instant) -> None:
@@ -367,7 +440,7 @@ class Election:
 
     def _hear_after_stall(self, heard: AdvertHeard, now: Instant) -> None:
         """Any priority counts: whoever spoke as master during our stall holds the VIPs now."""
-        if heard.advert.priority == LEAVING_PRIORITY or heard.source == self.standing.source:
+        if heard.advert.priority == LEAVING_PRIORITY or self._is_own(heard):
             return
         self._enter_backup(Reason.OVERTAKEN_WHILE_STALLED, now, _describe(heard))
         self._wishes.append(ReleaseWanted(goodbye=False))
@@ -390,12 +463,13 @@ _NOT_STARTED = Ignored("not started: an advert proves nothing to a router that t
 _NO_TIMER = Ignored("this state has no timer")
 _NOT_ASKED = Ignored("no lease is asked for or held")
 _NOTHING_SENT = Ignored("only a master can have been overtaken while it stalled")
+_NOTHING_TO_GIVE = Ignored("it has no mastership to give away")
 _NEXT_TIMER = Ignored("the priority counts from the next timer on (F17)")
 
 TABLE: Table = complete(
     {
         (State.INIT, Started): Election._start,
-        (State.INIT, Stopped): Ignored("already stopped"),
+        (State.INIT, Stopped): Election._keep_out,
         (State.INIT, FaultRaised): Election._fail,
         (State.INIT, FaultCleared): Ignored("a fault that ends does not start a stopped router"),
         (State.INIT, AdvertHeard): _NOT_STARTED,
@@ -403,6 +477,7 @@ TABLE: Table = complete(
         (State.INIT, PriorityChanged): _NEXT_TIMER,
         (State.INIT, LeaseGranted): Election._give_lease_back,
         (State.INIT, LeaseLost): _NOT_ASKED,
+        (State.INIT, StepDownOrdered): _NOTHING_TO_GIVE,
         (State.INIT, LoopStalled): _NOTHING_SENT,
         (State.INIT, StallDrained): _NOTHING_SENT,
         (State.BACKUP, Started): Ignored("already started"),
@@ -414,6 +489,7 @@ TABLE: Table = complete(
         (State.BACKUP, PriorityChanged): _NEXT_TIMER,
         (State.BACKUP, LeaseGranted): Election._give_lease_back,
         (State.BACKUP, LeaseLost): _NOT_ASKED,
+        (State.BACKUP, StepDownOrdered): _NOTHING_TO_GIVE,
         (State.BACKUP, LoopStalled): _NOTHING_SENT,
         (State.BACKUP, StallDrained): _NOTHING_SENT,
         (State.CANDIDATE, Started): Ignored("already started"),
@@ -425,6 +501,7 @@ TABLE: Table = complete(
         (State.CANDIDATE, PriorityChanged): _NEXT_TIMER,
         (State.CANDIDATE, LeaseGranted): Election._become_master,
         (State.CANDIDATE, LeaseLost): Election._lease_refused,
+        (State.CANDIDATE, StepDownOrdered): Election._withdraw,
         (State.CANDIDATE, LoopStalled): _NOTHING_SENT,
         (State.CANDIDATE, StallDrained): _NOTHING_SENT,
         (State.MASTER, Started): Ignored("already started"),
@@ -436,6 +513,7 @@ TABLE: Table = complete(
         (State.MASTER, PriorityChanged): Election._priority_changed,
         (State.MASTER, LeaseGranted): Ignored("already granted"),
         (State.MASTER, LeaseLost): Election._master_lease_lost,
+        (State.MASTER, StepDownOrdered): Election._step_down,
         (State.MASTER, LoopStalled): Election._stalled,
         (State.MASTER, StallDrained): Election._stall_over,
         (State.FAULT, Started): Ignored("a fault stands: its end starts the router"),
@@ -447,6 +525,7 @@ TABLE: Table = complete(
         (State.FAULT, PriorityChanged): _NEXT_TIMER,
         (State.FAULT, LeaseGranted): Election._give_lease_back,
         (State.FAULT, LeaseLost): _NOT_ASKED,
+        (State.FAULT, StepDownOrdered): _NOTHING_TO_GIVE,
         (State.FAULT, LoopStalled): _NOTHING_SENT,
         (State.FAULT, StallDrained): _NOTHING_SENT,
     },

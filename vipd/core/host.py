@@ -99,6 +99,11 @@ class HostView:
     def link_named(self, name: str) -> Link | None:
         return self._by_name.get(name)
 
+    def is_up(self, name: str) -> bool:
+        """Is there an interface of this name, up and with carrier?"""
+        link = self._by_name.get(name)
+        return link is not None and link.up
+
     def addresses(self) -> Iterable[HostAddress]:
         return self._entries.values()
 

@@ -10,9 +10,12 @@ What the node itself decides
 * *No address of ours without a claim*: an address that carries our tag and belongs to no claim
   is removed, whenever it is seen. This covers what an earlier run left behind, VIPs that are no
   longer configured, and interfaces that were renamed under us.
-* A reload moves only differences. A router whose identity changed (interface, VRID, family,
-  version, ownership, peers) leaves properly before its successor of the same name starts.
-* After ``StopRequested`` every router leaves; ``Finished`` comes when the kernel holds nothing.
+* A reload moves only differences. A unit whose identity changed (its routers' interface, VRID,
+  family, version, ownership, peers; the members of a group) leaves properly before its successor
+  of the same name starts.
+* The health vector is judged as it is, however old; when the supervisor has said nothing of it
+  for ``HEALTH_STALE_NS`` that is an alarm, never a failover.
+* After ``StopRequested`` every unit leaves; ``Finished`` comes when the kernel holds nothing.
 """
 
 from __future__ import annotations
@@ -32,24 +35,32 @@ from vipd.core.events import (
     AdvertSent,
     Configured,
     DeadlinePassed,
+    Deafened,
     Event,
     GateOpened,
     GateShut,
+    HealthReported,
     KernelResynced,
     LinkGone,
     LinkSeen,
     LoopStalled,
+    OrdersGiven,
     RivalAnnounced,
     StallDrained,
     StopRequested,
+    Undeafened,
 )
 from vipd.core.host import HostView
-from vipd.core.instance import Instance, fields_of
 from vipd.core.limiter import NoteLimiter
+from vipd.core.teller import fields_of
+from vipd.core.unit import Unit
+from vipd.core.units import UnitConfig, units_of
 from vipd.model import (
     ADDRESS_TAG,
+    MILLISECOND_NS,
     SECOND_NS,
     Address,
+    Alarm,
     ClaimState,
     DiscardReason,
     HostAddress,
@@ -59,15 +70,21 @@ from vipd.model import (
     NodeConfig,
     Note,
     NoteKind,
+    Orders,
     Reason,
     Snapshot,
     State,
+    TrackKind,
+    Verdict,
     VipKey,
     format_address,
 )
 
 STRAY_RETRY_NS = SECOND_NS
 """After this long a stray that is still there is removed again."""
+
+HEALTH_STALE_NS = 3 * SECOND_NS
+"""The supervisor reports every second; after three it is hung, or its channel is full."""
 
 
 class Node:
@@ -76,13 +93,18 @@ class Node:
     def __init__(self) -> None:
         self.host = HostView()
         self.config = NodeConfig("", ())
-        self.instances: dict[str, Instance] = {}
-        self._leaving: dict[str, Instance] = {}
-        self._waiting: dict[str, InstanceConfig] = {}
-        self._by_vip: dict[VipKey, Instance] = {}
+        self.orders = Orders()
+        self.verdicts: dict[str, Verdict] = {}
+        self.units: dict[str, Unit] = {}
+        self._leaving: dict[str, Unit] = {}
+        self._waiting: dict[str, UnitConfig] = {}
+        self._by_router: dict[str, Unit] = {}
+        self._by_vip: dict[VipKey, Unit] = {}
         self._vip_addresses: frozenset[Address] = frozenset()
-        self._deadlines: dict[Instance, Instant] = {}
+        self._deadlines: dict[Unit, Instant] = {}
         self._sweep_at: Instant | None = None
+        self._stale_at: Instant | None = None
+        self._stale_since: Instant | None = None
         self._actions: list[Action] = []
         self._discarded = {reason.value: 0 for reason in DiscardReason}
         self._limiter = NoteLimiter()
@@ -110,34 +132,45 @@ class Node:
         if self._reading_after_stall:
             return None
         due = min(self._deadlines.values(), default=None)
-        if self._sweep_at is not None and (due is None or self._sweep_at < due):
-            return self._sweep_at
+        for at in (self._sweep_at, self._stale_at):
+            if at is not None and (due is None or at < due):
+                due = at
         return due
 
     @property
     def is_master(self) -> bool:
         """True if any router of this node is master."""
-        return any(each.election.state is State.MASTER for each in self.instances.values())
+        return any(each.election.state is State.MASTER for each in self.units.values())
+
+    @property
+    def is_leaving(self) -> bool:
+        """True while a unit that a reload took away still has something to release."""
+        return bool(self._leaving)
 
     def routers(self) -> tuple[InstanceConfig, ...]:
         """The routers that may speak now: those configured, and those that are still leaving."""
-        return tuple(each.config for each in (*self.instances.values(), *self._leaving.values()))
+        everybody = (*self.units.values(), *self._leaving.values())
+        return tuple(member for unit in everybody for member in unit.config.members)
 
     def vip_keys(self) -> set[VipKey]:
         """Every VIP that may still be added or removed, those of routers that wait excepted."""
-        everybody = (*self.instances.values(), *self._leaving.values())
+        everybody = (*self.units.values(), *self._leaving.values())
         return {key for each in everybody for key in each.vip_keys}
 
     def snapshot(self, now: Instant) -> Snapshot:
-        everybody = [*self.instances.values(), *self._leaving.values()]
+        everybody = [*self.units.values(), *self._leaving.values()]
         return Snapshot(
             now_ns=now,
             node=self.config.node,
             generation=self.config.generation,
             instances=tuple(
-                snapshots.take(instance, self.host, self.config.node) for instance in everybody
+                snapshots.take(unit, member, self.host, self.config.node)
+                for unit in everybody
+                for member in unit.config.members
             ),
             discarded_without_instance=dict(self._discarded),
+            alarms=self._alarms(),
+            maintenance=self.orders.maintenance,
         )
 
     # --- configuration ------------------------------------------------------------------------
@@ -146,11 +179,15 @@ class Node:
         if self._stopping is not None:
             return
         self.config = event.config
-        wanted = {config.name: config for config in event.config.instances}
+        wanted = units_of(event.config)
         self._vip_addresses = frozenset(
             vip.address for config in wanted.values() for vip in config.vips
         )
         holders = {vip.key: name for name, config in wanted.items() for vip in config.vips}
+        if any(t.kind is TrackKind.CHECK for unit in wanted.values() for t in unit.tracks):
+            self._expect_health(now)
+        else:
+            self._stale_at = self._stale_since = None
         self._dismiss(wanted, holders, now)
         for name, config in wanted.items():
             self._take_over(name, config, set(holders), now)
@@ -160,61 +197,111 @@ class Node:
         self._note(NoteKind.CONFIGURED, {"generation": event.config.generation})
 
     def _dismiss(
-        self, wanted: dict[str, InstanceConfig], holders: dict[VipKey, str], now: Instant
+        self, wanted: dict[str, UnitConfig], holders: dict[VipKey, str], now: Instant
     ) -> None:
         """Routers that are gone, or became another router, leave first."""
         self._waiting.clear()
-        for name, instance in self._leaving.items():
-            instance.let_go_of(_held_elsewhere(instance, name, holders), now)
-        for name, instance in list(self.instances.items()):
+        for name, unit in self._leaving.items():
+            unit.let_go_of(_held_elsewhere(unit, name, holders), now)
+        for name, unit in list(self.units.items()):
             config = wanted.get(name)
-            if config is not None and instance.can_become(config):
+            if config is not None and unit.can_become(config):
                 continue
-            instance.vip_addresses |= self._vip_addresses
-            instance.let_go_of(_held_elsewhere(instance, name, holders), now)
-            instance.stop(Reason.REMOVED, now)
-            del self.instances[name]
-            if not instance.is_released:
-                self._leaving[name] = instance
-            self._touch(instance, now)
+            unit.vip_addresses |= self._vip_addresses
+            unit.let_go_of(_held_elsewhere(unit, name, holders), now)
+            unit.stop(Reason.REMOVED, now)
+            del self.units[name]
+            if not unit.is_released:
+                self._leaving[name] = unit
+            self._touch(unit, now)
 
     def _take_over(
-        self, name: str, config: InstanceConfig, elsewhere: set[VipKey], now: Instant
+        self, name: str, config: UnitConfig, elsewhere: set[VipKey], now: Instant
     ) -> None:
-        instance = self.instances.get(name)
-        if instance is not None:
-            instance.vip_addresses = self._vip_addresses
-            instance.reconfigure(config, elsewhere, now)
-            self._touch(instance, now)
+        unit = self.units.get(name)
+        if unit is not None:
+            unit.vip_addresses = self._vip_addresses
+            unit.reconfigure(config, self.orders, elsewhere, now)
+            self._touch(unit, now)
         elif name in self._leaving:
             self._waiting[name] = config
         else:
             self._create(config, now)
 
-    def _create(self, config: InstanceConfig, now: Instant) -> None:
-        instance = Instance(config, self.host, self._vip_addresses, self._actions, now)
-        self.instances[config.name] = instance
+    def _create(self, config: UnitConfig, now: Instant) -> None:
+        unit = Unit(
+            config,
+            self.host,
+            self.verdicts,
+            self.orders,
+            self._vip_addresses,
+            self._actions,
+            now,
+        )
+        self.units[config.name] = unit
         if self._synced:
-            instance.start(now)
-        self._touch(instance, now)
+            unit.start(now)
+        self._touch(unit, now)
 
     def _index(self) -> None:
-        everybody = (*self._leaving.values(), *self.instances.values())
+        everybody = (*self._leaving.values(), *self.units.values())
         self._by_vip = {key: each for each in everybody for key in each.claim.retired}
         self._by_vip |= {vip.key: each for each in everybody for vip in each.config.vips}
+        self._by_router = {
+            member.name: unit for unit in self.units.values() for member in unit.config.members
+        }
+
+    # --- health and orders --------------------------------------------------------------------
+
+    def _health_reported(self, event: HealthReported, now: Instant) -> None:
+        verdicts = {verdict.check: verdict for verdict in event.verdicts}
+        if self._stale_since is not None:
+            silent_ms = (now - self._stale_since + HEALTH_STALE_NS) // MILLISECOND_NS
+            self._note(NoteKind.HEALTH_FRESH, {"silent_ms": silent_ms})
+        if self._stale_at is not None or self._stale_since is not None:
+            self._expect_health(now)
+        if verdicts == self.verdicts:
+            return
+        # In place: the units look at this very mapping.
+        self.verdicts.clear()
+        self.verdicts.update(verdicts)
+        for unit in self.units.values():
+            if unit.needs_checks:
+                unit.judge(now)
+                self._touch(unit, now)
+
+    def _expect_health(self, now: Instant) -> None:
+        self._stale_at, self._stale_since = now + HEALTH_STALE_NS, None
+
+    def _health_is_stale(self, now: Instant) -> None:
+        self._stale_at, self._stale_since = None, now
+        self._note(NoteKind.HEALTH_STALE, {"silent_ms": HEALTH_STALE_NS // MILLISECOND_NS})
+
+    def _alarms(self) -> tuple[Alarm, ...]:
+        if self._stale_since is None:
+            return ()
+        return (Alarm("stale-checks", self._stale_since, "health", "no report of any check"),)
+
+    def _orders_given(self, event: OrdersGiven, now: Instant) -> None:
+        if event.orders == self.orders:
+            return
+        self.orders = event.orders
+        for unit in self.units.values():
+            unit.obey(event.orders, now)
+            self._touch(unit, now)
 
     def _stop(self, event: StopRequested, now: Instant) -> None:
         if self._stopping is None:
             self._stopping = event.reason
             self._waiting.clear()
-            for instance in self.instances.values():
-                instance.stop(event.reason, now)
-                self._touch(instance, now)
+            for unit in self.units.values():
+                unit.stop(event.reason, now)
+                self._touch(unit, now)
 
     def _finish(self) -> None:
         if self._stopping is None or self._finished or self._leaving:
             return
-        if all(instance.is_released for instance in self.instances.values()):
+        if all(unit.is_released for unit in self.units.values()):
             self._finished = True
             self._actions.append(Finished())
 
@@ -223,43 +310,45 @@ class Node:
     def _deadline_passed(self, _event: DeadlinePassed, now: Instant) -> None:
         if self._reading_after_stall:
             return
-        for instance in [who for who, due in self._deadlines.items() if due <= now]:
-            instance.fire(now)
-            self._touch(instance, now)
+        for unit in [who for who, due in self._deadlines.items() if due <= now]:
+            unit.fire(now)
+            self._touch(unit, now)
         if self._sweep_at is not None and now >= self._sweep_at:
             self._sweep(now)
+        if self._stale_at is not None and now >= self._stale_at:
+            self._health_is_stale(now)
 
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
         self._reading_after_stall = True
         suspended = 0
         # A late wake-up is common, one that is late enough to matter to a router is not.
-        replaced = [e for e in self.instances.values() if e.election.may_be_replaced(now)]
-        for instance in replaced:
-            instance.stalled(event, now)
-            suspended += instance.election.suspended
-            self._touch(instance, now)
+        replaced = [e for e in self.units.values() if e.election.may_be_replaced(now)]
+        for unit in replaced:
+            unit.stalled(event, now)
+            suspended += unit.election.suspended
+            self._touch(unit, now)
         if suspended:
             fields = {"late_ms": event.late_ns // 1_000_000, "suspended": suspended}
             self._note(NoteKind.LOOP_STALLED, fields)
 
     def _stall_drained(self, event: StallDrained, now: Instant) -> None:
         self._reading_after_stall = False
-        for instance in [each for each in self.instances.values() if each.election.suspended]:
-            instance.stall_over(event, now)
-            self._touch(instance, now)
+        for unit in [each for each in self.units.values() if each.election.suspended]:
+            unit.stall_over(event, now)
+            self._touch(unit, now)
 
     # --- the wire -----------------------------------------------------------------------------
 
     def _advert_heard(self, event: AdvertHeard, now: Instant) -> None:
-        instance = self.instances.get(event.instance)
-        if instance is not None:
-            instance.hear(event, now)
-            self._touch(instance, now)
+        unit = self._by_router.get(event.instance)
+        if unit is not None:
+            unit.hear(event, now)
+            self._touch(unit, now)
 
     def _advert_rejected(self, event: AdvertRejected, now: Instant) -> None:
-        instance = self.instances.get(event.instance)
-        if instance is not None:
-            instance.reject(event, now)
+        unit = self._by_router.get(event.instance)
+        if unit is not None:
+            unit.reject(event, now)
             return
         self._discarded[event.reason.value] += 1
         if event.reason is DiscardReason.VRID:
@@ -272,10 +361,10 @@ class Node:
         link = self.host.links.get(event.index)
         if link is None:
             return
-        instance = self._by_vip.get((link.name, event.address))
-        if instance is not None:
-            instance.rival(event, now)
-            self._touch(instance, now)
+        unit = self._by_vip.get((link.name, event.address))
+        if unit is not None:
+            unit.rival(event, now)
+            self._touch(unit, now)
 
     # --- the kernel ---------------------------------------------------------------------------
 
@@ -284,19 +373,19 @@ class Node:
         first, self._synced = not self._synced, True
         if first:
             self._sweep(now)
-            for instance in self.instances.values():
-                instance.start(now)
-                self._touch(instance, now)
+            for unit in self.units.values():
+                unit.start(now)
+                self._touch(unit, now)
         else:
             self._look_anew(now)
 
     def _look_anew(self, now: Instant) -> None:
-        self._look_at((*self.instances.values(), *self._leaving.values()), now)
+        self._look_at((*self.units.values(), *self._leaving.values()), now)
 
-    def _look_at(self, concerned: Iterable[Instance], now: Instant) -> None:
-        for instance in concerned:
-            instance.resync(now)
-            self._touch(instance, now)
+    def _look_at(self, concerned: Iterable[Unit], now: Instant) -> None:
+        for unit in concerned:
+            unit.resync(now)
+            self._touch(unit, now)
         self._sweep(now)
 
     def _link_seen(self, event: LinkSeen, now: Instant) -> None:
@@ -304,9 +393,9 @@ class Node:
         self.host.see_link(event.link)
         if not self._synced or old == event.link:
             return
-        for instance in self.instances.values():
-            if event.link.name in instance.interfaces:
-                instance.link_changed(old, event.link, now)
+        for unit in self.units.values():
+            if event.link.name in unit.interfaces:
+                unit.link_changed(old, event.link, now)
         self._judge_link(old, event.link, now)
 
     def _link_gone(self, event: LinkGone, now: Instant) -> None:
@@ -318,7 +407,7 @@ class Node:
     def _judge_link(self, old: Link | None, new: Link | None, now: Instant) -> None:
         """Only links that a router uses matter to it; hosts of containers have many others."""
         names = {link.name for link in (old, new) if link is not None}
-        everybody = (*self.instances.values(), *self._leaving.values())
+        everybody = (*self.units.values(), *self._leaving.values())
         self._look_at([each for each in everybody if each.uses(names)], now)
 
     def _address_seen(self, event: AddressSeen, now: Instant) -> None:
@@ -328,15 +417,15 @@ class Node:
         key = self.host.key_of(event.address)
         if key is None:
             return
-        instance = self._by_vip.get(key)
-        if known and instance is not None and instance.claim.is_settled:
+        unit = self._by_vip.get(key)
+        if known and unit is not None and unit.claim.is_settled:
             return  # a renewal: by far the most frequent event, and no news
-        if instance is not None:
-            before = instance.claim.state
-            instance.vip_seen(key, now)
+        if unit is not None:
+            before = unit.claim.state
+            unit.vip_seen(key, now)
             # Hundreds in a row while a claim is under way; only the last one moves a deadline.
-            if before is not ClaimState.ADDING or instance.claim.state is not before:
-                self._touch(instance, now)
+            if before is not ClaimState.ADDING or unit.claim.state is not before:
+                self._touch(unit, now)
         if event.address.tag != ADDRESS_TAG:
             self._judge_sources(event.address.address, now)
         if event.address.tag == ADDRESS_TAG and not self._is_covered(key):
@@ -347,33 +436,31 @@ class Node:
         self.host.lose_address(event.address)
         if not self._synced or key is None or self.host.has(key):
             return
-        instance = self._by_vip.get(key)
-        if instance is not None:
-            instance.vip_gone(key, now)
-            self._touch(instance, now)
+        unit = self._by_vip.get(key)
+        if unit is not None:
+            unit.vip_gone(key, now)
+            self._touch(unit, now)
         self._judge_sources(event.address.address, now)
 
     def _judge_sources(self, address: Address, now: Instant) -> None:
         """Only those whom ``address`` can concern: a thousand VIPs come and go in one go."""
-        for instance in self.instances.values():
-            if instance.source is None or instance.source == address:
-                instance.judge_host(now)
-                self._touch(instance, now)
+        for unit in self.units.values():
+            if unit.lacks_source or unit.has_source(address):
+                unit.judge(now)
+                self._touch(unit, now)
 
     def _addresses_applied(self, event: AddressesApplied, now: Instant) -> None:
-        instance = self._named(event.action.instance)
+        unit = self._named(event.action.instance)
         if event.seen:
-            self._addresses_seen(event, instance, now)
-        if instance is not None:
-            instance.applied(event, now)
-            self._touch(instance, now)
+            self._addresses_seen(event, unit, now)
+        if unit is not None:
+            unit.applied(event, now)
+            self._touch(unit, now)
 
-    def _addresses_seen(
-        self, event: AddressesApplied, instance: Instance | None, now: Instant
-    ) -> None:
+    def _addresses_seen(self, event: AddressesApplied, unit: Unit | None, now: Instant) -> None:
         """The kernel's word that came with its answer: in one go what is the batch's own."""
         own = {(vip.interface, vip.address) for vip in event.action.vips}
-        if instance is None or instance.is_released:
+        if unit is None or unit.is_released:
             own.clear()
         claimed = []
         links, see_address = self.host.links, self.host.see_address
@@ -385,34 +472,40 @@ class Node:
                 claimed.append(key)
             else:
                 self._address_seen(AddressSeen(address), now)
-        if instance is not None and claimed:
-            instance.claim.take_word(claimed)
+        if unit is not None and claimed:
+            unit.claim.take_word(claimed)
 
     def _gate_moved(self, event: GateOpened | GateShut, now: Instant) -> None:
-        instance = self._named(event.instance)
-        if instance is not None:
-            instance.gate(event, now)
-            self._touch(instance, now)
+        unit = self._named(event.instance)
+        if unit is not None:
+            unit.gate(event, now)
+            self._touch(unit, now)
 
     def _advert_sent(self, event: AdvertSent, _now: Instant) -> None:
-        instance = self._named(event.instance)
-        if instance is not None:
-            instance.sent()
+        unit = self._speaker(event.instance)
+        if unit is not None:
+            unit.sent(event.instance)
 
     def _advert_failed(self, event: AdvertFailed, now: Instant) -> None:
-        instance = self._named(event.instance)
-        if instance is not None:
-            instance.send_failed(event, now)
-            self._touch(instance, now)
+        unit = self._speaker(event.instance)
+        if unit is not None:
+            unit.send_failed(event, now)
+            self._touch(unit, now)
+
+    def _hearing_changed(self, event: Deafened | Undeafened, now: Instant) -> None:
+        unit = self._by_router.get(event.instance)
+        if unit is not None:
+            unit.hearing_changed(event, now)
+            self._touch(unit, now)
 
     # --- strays -------------------------------------------------------------------------------
 
     def _is_covered(self, key: VipKey) -> bool:
-        instance = self._by_vip.get(key)
-        if instance is not None and instance.claim.covers(key):
+        unit = self._by_vip.get(key)
+        if unit is not None and unit.claim.covers(key):
             return True
-        everybody = (*self.instances.values(), *self._leaving.values())
-        return any(instance.claim.covers(key) for instance in everybody)
+        everybody = (*self.units.values(), *self._leaving.values())
+        return any(unit.claim.covers(key) for unit in everybody)
 
     def _sweep(self, now: Instant) -> None:
         self._sweep_at = None
@@ -433,21 +526,28 @@ class Node:
 
     # --- bookkeeping --------------------------------------------------------------------------
 
-    def _named(self, name: str) -> Instance | None:
-        """The router that an answer is for: one that is leaving acts alone under its name."""
-        return self._leaving.get(name) or self.instances.get(name)
+    def _named(self, name: str) -> Unit | None:
+        """The unit that an answer is for: one that is leaving acts alone under its name."""
+        return self._leaving.get(name) or self.units.get(name)
 
-    def _touch(self, instance: Instance, now: Instant) -> None:
-        """After anything happened to ``instance``: its deadline, and whether it has left."""
-        due = instance.deadline()
+    def _speaker(self, router: str) -> Unit | None:
+        """The unit whose router sent an advert; one that is leaving says the last one."""
+        for unit in self._leaving.values():
+            if router in unit.routers:
+                return unit
+        return self._by_router.get(router)
+
+    def _touch(self, unit: Unit, now: Instant) -> None:
+        """After anything happened to ``unit``: its deadline, and whether it has left."""
+        due = unit.deadline()
         if due is None:
-            self._deadlines.pop(instance, None)
+            self._deadlines.pop(unit, None)
         else:
-            self._deadlines[instance] = due
-        name = instance.config.name
-        if self._leaving.get(name) is instance and instance.is_released:
+            self._deadlines[unit] = due
+        name = unit.config.name
+        if self._leaving.get(name) is unit and unit.is_released:
             del self._leaving[name]
-            self._deadlines.pop(instance, None)
+            self._deadlines.pop(unit, None)
             successor = self._waiting.pop(name, None)
             if successor is not None:
                 self._create(successor, now)
@@ -457,13 +557,15 @@ class Node:
         self._actions.append(Note(kind, "", fields))
 
 
-def _held_elsewhere(instance: Instance, name: str, holders: dict[VipKey, str]) -> set[VipKey]:
+def _held_elsewhere(unit: Unit, name: str, holders: dict[VipKey, str]) -> set[VipKey]:
     """Those VIPs of the router ``name`` that another router has by the new configuration."""
-    return {key for key in instance.vip_keys if holders.get(key, name) != name}
+    return {key for key in unit.vip_keys if holders.get(key, name) != name}
 
 
 HANDLERS: dict[type, Callable[[Node, Any, Instant], None]] = {
     Configured: Node._configured,
+    HealthReported: Node._health_reported,
+    OrdersGiven: Node._orders_given,
     StopRequested: Node._stop,
     DeadlinePassed: Node._deadline_passed,
     LoopStalled: Node._stalled,
@@ -478,6 +580,8 @@ HANDLERS: dict[type, Callable[[Node, Any, Instant], None]] = {
     RivalAnnounced: Node._rival_announced,
     AdvertSent: Node._advert_sent,
     AdvertFailed: Node._advert_failed,
+    Deafened: Node._hearing_changed,
+    Undeafened: Node._hearing_changed,
     AddressesApplied: Node._addresses_applied,
     GateOpened: Node._gate_moved,
     GateShut: Node._gate_moved,

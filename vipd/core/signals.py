@@ -23,9 +23,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The instance shall end (RFC: Shutdown)."""
+    """The unit shall end (RFC: Shutdown), or wait in INIT."""
 
     reason: Reason
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,14 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class PriorityChanged:
-    """The effective priority, or the interval, is another one now."""
+    """What our adverts say is another thing now: effective priority, interval, source."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDownOrdered:
+    """The operator wants this node not to be master, now."""
+
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

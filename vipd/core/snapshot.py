@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from vipd.core.host import HostView
-from vipd.core.instance import Instance
+from vipd.core.router import Router
 from vipd.core.timing import takeover_floor_ns
-from vipd.model import InstanceSnapshot, MasterSnapshot, State, VipSnapshot, format_address
+from vipd.core.unit import Unit
+from vipd.model import (
+    InstanceConfig,
+    InstanceSnapshot,
+    MasterSnapshot,
+    State,
+    VipSnapshot,
+    format_address,
+)
 
 _DEADLINE_MEANS = {
     State.BACKUP: "takes over unless a master is heard",
@@ -13,46 +21,63 @@ _DEADLINE_MEANS = {
 }
 
 
-def take(instance: Instance, host: HostView, node: str) -> InstanceSnapshot:
-    """The instance as it is; ``node`` is this node's name."""
-    config, election = instance.config, instance.election
-    counters = dict(instance.counters.values)
-    counters["addresses_restored"] = instance.claim.restored
+def take(unit: Unit, member: InstanceConfig, host: HostView, node: str) -> InstanceSnapshot:
+    """One member of ``unit`` as it is; ``node`` is this node's name."""
+    election, router = unit.election, unit.routers[member.name]
+    # What belongs to the unit (transitions, announcements) is counted there, for all members.
+    counters = {
+        name: count + unit.counters.values.get(name, 0)
+        for name, count in router.counters.values.items()
+    }
+    counters["addresses_restored"] = unit.claim.restored
     return InstanceSnapshot(
-        name=config.name,
-        interface=config.interface,
-        vrid=config.vrid,
-        version=config.version,
+        name=member.name,
+        interface=member.interface,
+        vrid=member.vrid,
+        version=member.version,
         state=election.state,
         since_ns=election.since,
         reason=election.reason,
         detail=election.detail,
-        faults=tuple(f"{reason.value}: {text}" for reason, text in instance.faults.items()),
-        priority_base=config.priority,
-        priority_effective=config.priority,
-        contributions=(),
-        master=_master(instance, node),
-        source="" if instance.source is None else format_address(instance.source),
-        vips=tuple(VipSnapshot(str(vip), vip.interface, host.has(vip.key)) for vip in config.vips),
-        lease=instance.lease.state,
-        claim=instance.claim.state,
+        faults=tuple(f"{reason.value}: {text}" for reason, text in unit.faults.items()),
+        priority_base=unit.config.priority,
+        priority_effective=election.standing.priority,
+        contributions=unit.judgement.contributions,
+        master=_master(unit, router, node),
+        source="" if router.source is None else format_address(router.source),
+        vips=tuple(VipSnapshot(str(vip), vip.interface, host.has(vip.key)) for vip in member.vips),
+        lease=unit.lease.state,
+        claim=unit.claim.state,
         deadline_ns=election.deadline,
-        deadline_means=_DEADLINE_MEANS.get(election.state, ""),
+        deadline_means=_deadline_means(unit),
         master_down_interval_ns=election.master_down_ns,
-        takeover_floor_ns=takeover_floor_ns(config.advert_interval_ns),
+        takeover_floor_ns=takeover_floor_ns(member.advert_interval_ns),
         skew_ns=election.skew_ns,
         learned_interval_ns=election.learned_interval_ns,
-        last_advert_heard_ns=election.last_heard,
+        last_advert_heard_ns=router.last_heard,
         counters=counters,
-        discarded=dict(instance.counters.discarded),
+        discarded=dict(router.counters.discarded),
+        unit=unit.config.name,
+        tracks=unit.judgement.tracks,
+        held=unit.held,
+        preempt=member.preempt,
     )
 
 
-def _master(instance: Instance, node: str) -> MasterSnapshot | None:
-    if instance.election.state is State.MASTER:
-        source = "" if instance.source is None else format_address(instance.source)
-        return MasterSnapshot(node, source, instance.config.priority)
-    known = instance.election.master
+def _deadline_means(unit: Unit) -> str:
+    if unit.election.state is State.BACKUP and unit.election.standing.barred:
+        return "looks for a master again; in maintenance it takes over from nobody"
+    return _DEADLINE_MEANS.get(unit.election.state, "")
+
+
+def _master(unit: Unit, router: Router, node: str) -> MasterSnapshot | None:
+    """The master as heard on this very member, where it was."""
+    election = unit.election
+    if election.state is State.MASTER:
+        source = "" if router.source is None else format_address(router.source)
+        return MasterSnapshot(node, source, election.standing.priority)
+    known = election.master
     if known is None:
         return None
-    return MasterSnapshot("", format_address(known.source), known.priority)
+    heard = known.source if router.heard_master is None else router.heard_master
+    return MasterSnapshot("", format_address(heard), known.priority)

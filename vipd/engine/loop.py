@@ -22,10 +22,12 @@ from vipd.core.events import (
     Configured,
     DeadlinePassed,
     Event,
+    HealthReported,
     KernelResynced,
     LinkGone,
     LinkSeen,
     LoopStalled,
+    OrdersGiven,
     StallDrained,
     StopRequested,
 )
@@ -39,7 +41,9 @@ from vipd.ipc import (
     Channel,
     ChannelClosed,
     EngineState,
+    HealthState,
     Message,
+    OrdersState,
     SnapshotGiven,
     SnapshotWanted,
     StateApplied,
@@ -62,6 +66,9 @@ LOOK_NS = MILLISECOND_NS // 4
 
 RESULTS_BUDGET_NS = 5 * MILLISECOND_NS
 """A long chain of batches (1000 addresses) lets the sockets in between after this long."""
+
+OPEN_AGAIN_NS = 1000 * MILLISECOND_NS
+"""A socket that could not be opened is tried again after this long."""
 
 _LINK_EVENTS = (LinkSeen, LinkGone, KernelResynced)
 
@@ -97,6 +104,7 @@ class Engine:
         self._neighbours = _open_neighbour_listener()
         self._supervised = True
         self._sockets_stale = False
+        self._open_again_at: Instant = 0
         self._register()
 
     def _register(self) -> None:
@@ -161,6 +169,7 @@ class Engine:
             self._feed(DeadlinePassed(), now)
         if self._alive_at is not None and self._alive_at <= now:
             self._alive_at = now + self._alive_interval_ns
+            self._sockets_stale |= self._sockets.is_wanting and now >= self._open_again_at
             self._say(Alive(now))
 
     def _serve_results(self) -> None:
@@ -186,7 +195,7 @@ class Engine:
     def _open_sockets(self) -> None:
         """Before the first word of a new router, or on a new link."""
         routers = self._node.routers()
-        self._sockets.open_for(routers, self._node.host.links.values())
+        self._queue.extend(self._sockets.open_for(routers, self._node.host.links.values()))
         self._dispatcher.protect_host_addresses(
             vip for router in routers if not router.is_owner for vip in router.vips
         )
@@ -249,6 +258,10 @@ class Engine:
                 return count
             if isinstance(message, EngineState):
                 self._take_state(message)
+            elif isinstance(message, HealthState):
+                self._feed(HealthReported(message.verdicts), boottime_ns())
+            elif isinstance(message, OrdersState):
+                self._feed(OrdersGiven(message.orders), boottime_ns())
             elif isinstance(message, StopWanted):
                 self._feed(StopRequested(message.reason), boottime_ns())
             elif isinstance(message, SnapshotWanted):
@@ -270,7 +283,11 @@ class Engine:
         self._translator.configure(state.config)
         self._translator.set_forwarding(_forwards())
         self._sockets_stale = True
-        self._feed(Configured(state.config), boottime_ns())
+        now = boottime_ns()
+        # Before the configuration: no router starts without knowing what keeps it from mastership.
+        self._feed(OrdersGiven(state.orders), now)
+        self._feed(HealthReported(state.health), now)
+        self._feed(Configured(state.config), now)
         # A daemon that is reloaded for years shall not keep every VIP that it ever had.
         needed = self._node.vip_keys() | state.templates.keys()
         self._dispatcher.templates = {
@@ -285,9 +302,11 @@ class Engine:
 
     def _follow_links(self) -> None:
         routers = self._node.routers()
-        self._sockets.follow(routers, self._node.host.links.values())
+        self._queue.extend(self._sockets.follow(routers, self._node.host.links.values()))
         # Routers that are still leaving keep their sockets until the next look.
-        self._sockets_stale = len(routers) > len(self._node.instances)
+        self._sockets_stale = self._node.is_leaving
+        if self._sockets.is_wanting:
+            self._open_again_at = boottime_ns() + OPEN_AGAIN_NS
 
     def _say(self, message: Message) -> None:
         """To the supervisor, if it lives: its death is an order to release, never an error."""

@@ -1,8 +1,8 @@
 """What the engine tells the supervisor of, without ever waiting for it.
 
 Notes are gathered during a turn of the loop and sent at its end. When the supervisor does not
-read, they are kept: of the transitions of one instance the last one, of the rest the newest few.
-What is lost is counted, and the count travels with the next message.
+read, they are kept: of the transitions and roles of one unit the last one, of the rest the newest
+few. What is lost is counted, and the count travels with the next message.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from vipd.ipc import Channel, Message, Noted
 from vipd.model import Note, NoteKind
 
 MOST_KEPT = 256
+
+_LAST_COUNTS = frozenset({NoteKind.TRANSITION, NoteKind.ROLE})
+"""Notes of which the last one of each unit is never dropped: hooks act on it."""
 
 
 class Report:
@@ -40,16 +43,16 @@ class Report:
     def _coalesce(self) -> None:
         before = len(self._notes)
         last = {
-            note.instance: position
+            (note.kind, note.instance): position
             for position, note in enumerate(self._notes)
-            if note.kind is NoteKind.TRANSITION
+            if note.kind in _LAST_COUNTS
         }
         kept = [
             note
             for position, note in enumerate(self._notes)
-            if note.kind is not NoteKind.TRANSITION or last[note.instance] == position
+            if last.get((note.kind, note.instance), position) == position
         ]
-        transitions = [note for note in kept if note.kind is NoteKind.TRANSITION]
-        others = [note for note in kept if note.kind is not NoteKind.TRANSITION]
-        self._notes = [*transitions, *others[-MOST_KEPT:]]
+        states = [note for note in kept if note.kind in _LAST_COUNTS]
+        others = [note for note in kept if note.kind not in _LAST_COUNTS]
+        self._notes = [*states, *others[-MOST_KEPT:]]
         self._dropped += before - len(self._notes)

@@ -1,20 +1,19 @@
-"""One virtual router on this node: joins election, lease and claim.
+"""One unit on this node: joins election, lease and claim of an instance or a group.
 
 What it decides: nothing by itself. It passes the wishes of one machine to the next and turns the
 rest into actions, keeps the faults (which the election sees as one), counts, and limits notes.
+All members of a group go through it together: what hits one (a link, an advert that cannot be
+sent) hits the unit (QUORUM H5).
 
-Faults are of two kinds. *Level* faults follow from the host as it is now (link, source address,
-an address owned by somebody else) and end when the host changes. *Timed* faults follow from
-something that failed (the kernel refused a VIP, adverts cannot be sent) and end after a back-off
-that doubles while the trouble lasts. Mastership is impossible while any fault stands.
+Faults (``faults.py``) follow from the host, from its health, or from what the kernel refused.
+Mastership is impossible while any fault stands. A unit
+that waits for the first verdict of a check stays in INIT, or master if it is.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vipd.core import invariants
@@ -27,7 +26,6 @@ from vipd.core.actions import (
     RemoveStray,
     RenewAddresses,
     ResyncKernel,
-    SendAdvert,
     ShutGate,
 )
 from vipd.core.announcement import AnnouncementPlan
@@ -39,16 +37,19 @@ from vipd.core.events import (
     AdvertFailed,
     AdvertHeard,
     AdvertRejected,
+    Deafened,
     GateOpened,
     GateShut,
     LoopStalled,
     RivalAnnounced,
     StallDrained,
+    Undeafened,
 )
+from vipd.core.faults import TimedFaults, level_faults
 from vipd.core.foreign import ForeignWatch
 from vipd.core.host import HostView
 from vipd.core.lease import Unguarded
-from vipd.core.limiter import NoteLimiter
+from vipd.core.router import SEND_FAILURE_LIMIT, Router
 from vipd.core.signals import (
     AddWanted,
     AdvertWanted,
@@ -71,6 +72,7 @@ from vipd.core.signals import (
     RenewWanted,
     ResyncWanted,
     Started,
+    StepDownOrdered,
     Stopped,
     TimerFired,
     VipGone,
@@ -78,32 +80,30 @@ from vipd.core.signals import (
     VipSeen,
     Wish,
 )
+from vipd.core.teller import Teller, fields_of
+from vipd.core.track import Judgement, Tracker, effective_priority
+from vipd.core.units import UnitConfig
 from vipd.errors import InvariantViolated
 from vipd.model import (
     LEAVING_PRIORITY,
     SECOND_NS,
     Address,
-    Advert,
     ClaimState,
-    Duration,
+    Contribution,
     FieldValue,
-    InstanceConfig,
     Instant,
     Link,
     Note,
     NoteKind,
+    Orders,
     Reason,
     State,
+    Verdict,
     Vip,
     VipKey,
     format_address,
 )
 
-SEND_FAILURE_LIMIT = 3
-"""Adverts in a row that the kernel refused: by now the peers have taken over (3 intervals)."""
-
-BACKOFF_FIRST_NS = SECOND_NS
-BACKOFF_LAST_NS = 60 * SECOND_NS
 RIVAL_GAP_NS = 10 * SECOND_NS
 """RFC 5227 §2.4 DEFEND_INTERVAL."""
 
@@ -113,42 +113,52 @@ _FROM_THE_WIRE = (NoteKind.DUPLICATE_ADDRESS,)
 _TO_ELECTION = (LeaseGranted, LeaseLost)
 _TO_CLAIM = (ClaimWanted, ReleaseWanted, AnnounceWanted)
 
+_SETTLED = {
+    State.INIT: ClaimState.ABSENT,
+    State.BACKUP: ClaimState.ABSENT,
+    State.MASTER: ClaimState.PRESENT,
+    State.FAULT: ClaimState.ABSENT,
+}
+"""When the kernel has done what a state asks for; CANDIDATE is never settled."""
 
-@dataclass(slots=True)
-class _Backoff:
-    """How long the next timed fault of one reason lasts, and until when the present one does."""
 
-    next_ns: Duration
-    until: Instant
+class Unit:
+    """One unit. All methods take ``now`` and append to the node's list of actions.
 
-
-class Instance:
-    """One virtual router. All methods take ``now`` and append to the node's list of actions."""
+    ``verdicts`` is the node's health vector, kept current by the node.
+    """
 
     def __init__(
         self,
-        config: InstanceConfig,
+        config: UnitConfig,
         host: HostView,
+        verdicts: Mapping[str, Verdict],
+        orders: Orders,
         vip_addresses: frozenset[Address],
         actions: list[Action],
         now: Instant,
     ) -> None:
         self.config = config
-        self.source: Address | None = None
         self.counters = Counters()
         self.vip_addresses = vip_addresses
+        self.routers = {each.name: Router(each, actions) for each in config.members}
+        self.judgement = Judgement()
+        self.held = False
         self._host = host
+        self._verdicts = verdicts
         self._actions = actions
         self._know_vips()
-        self._advertised = config.advertised
+        self._tracker = Tracker(config.tracks)
+        self._step_downs = dict(orders.step_downs).get(config.name, 0)
         self._faults: dict[Reason, str] = {}
-        self._backoffs: dict[Reason, _Backoff] = {}
+        self._timed = TimedFaults()
         self._foreign = ForeignWatch()
-        self._send_failures = 0
+        self._begun = False
         self._stopped = False
-        self._limiter = NoteLimiter()
+        self._role = State.INIT
+        self._teller = Teller(config.name, self.counters, actions)
         self._pending: deque[tuple[Election | Unguarded | Claim, Any]] = deque()
-        self.election = Election(_standing(config, b""), now)
+        self.election = Election(self._standing(config.priority, orders), now)
         self.lease = Unguarded()
         self.claim = Claim(
             config.vips,
@@ -160,15 +170,14 @@ class Instance:
     # --- life ---------------------------------------------------------------------------------
 
     def start(self, now: Instant) -> None:
-        """The host is known: start, or stand in FAULT with the reasons."""
+        """The host is known: start, or stand in FAULT or INIT with the reasons."""
+        self._begun = True
         self.resync(now)
-        if not self._faults and not self._stopped:
-            self._feed(self.election, Started(Reason.STARTUP), now)
 
     def stop(self, reason: Reason, now: Instant) -> None:
         self._stopped = True
         self._faults.clear()
-        self._backoffs.clear()
+        self._timed = TimedFaults()
         self._foreign = ForeignWatch()
         self._feed(self.election, Stopped(reason), now)
 
@@ -178,21 +187,31 @@ class Instance:
         return {*self._vips, *self.claim.retired}
 
     def uses(self, links: set[str]) -> bool:
-        """Is anything of this router on one of ``links``, or still to go from there?"""
-        retired = self.claim.retired
-        return not links.isdisjoint(self.interfaces) or any(name in links for name, _ in retired)
+        """Is anything of this unit on one of ``links``, or still to go from there?"""
+        if not links.isdisjoint(self.interfaces) or not links.isdisjoint(self._tracker.interfaces):
+            return True
+        return any(name in links for name, _ in self.claim.retired)
 
     @property
     def is_released(self) -> bool:
         return self.claim.state is ClaimState.ABSENT
 
     @property
+    def needs_checks(self) -> bool:
+        return self._tracker.needs_checks
+
+    @property
     def faults(self) -> dict[Reason, str]:
         return self._faults
 
     def deadline(self) -> Instant | None:
-        instants = [self.election.deadline, self.claim.deadline, self._foreign.deadline]
-        instants.extend(self._backoffs[reason].until for reason in self._timed_faults())
+        instants = [
+            self.election.deadline,
+            self.claim.deadline,
+            self._foreign.deadline,
+            self._tracker.deadline,
+            self._timed.deadline,
+        ]
         return min((at for at in instants if at is not None), default=None)
 
     def fire(self, now: Instant) -> None:
@@ -203,35 +222,50 @@ class Instance:
         due = self.claim.deadline
         if due is not None and now >= due:
             self._feed(self.claim, TimerFired(), now)
-        over = [reason for reason in self._timed_faults() if now >= self._backoffs[reason].until]
-        if over:
-            self._change_faults({r: d for r, d in self._faults.items() if r not in over}, now)
+        over = self._timed.drop(now)
         if overdue := self._foreign.overdue(now):
             self._review_foreign(overdue, now)
-            self.judge_host(now)
+        due = self._tracker.deadline
+        if over or overdue or (due is not None and now >= due):
+            self.judge(now)
 
     def _know_vips(self) -> None:
         self._vips = {vip.key: vip for vip in self.config.vips}
         self.interfaces = frozenset(
-            {self.config.interface, *(vip.interface for vip in self.config.vips)}
+            [member.interface for member in self.config.members]
+            + [vip.interface for vip in self.config.vips]
         )
 
-    # --- reload -------------------------------------------------------------------------------
-
-    def can_become(self, config: InstanceConfig) -> bool:
-        """True if ``config`` is still this virtual router, so that it can change in place."""
-        return (
-            config.router_key == self.config.router_key
-            and config.is_owner == self.config.is_owner
-            and config.unicast_peers == self.config.unicast_peers
+    def _standing(self, priority: int, orders: Orders) -> Standing:
+        config = self.config
+        self.held = config.name in orders.held and not config.is_owner
+        return Standing(
+            version=config.leader.version,
+            priority=priority,
+            interval_ns=config.leader.advert_interval_ns,
+            preempt=config.leader.preempt and not self.held,
+            preempt_delay_ns=config.leader.preempt_delay_ns,
+            sources={m.name: self.routers[m.name].source or b"" for m in config.tie_order()},
+            barred=orders.maintenance and not config.is_owner,
         )
 
-    def reconfigure(self, config: InstanceConfig, elsewhere: set[VipKey], now: Instant) -> None:
-        """Take ``config`` over. VIPs that another instance has now (``elsewhere``) stay put."""
+    # --- reload and orders --------------------------------------------------------------------
+
+    def can_become(self, config: UnitConfig) -> bool:
+        """True if ``config`` is still this unit, so that it can change in place."""
+        return config.is_group == self.config.is_group and config.identity == self.config.identity
+
+    def reconfigure(
+        self, config: UnitConfig, orders: Orders, elsewhere: set[VipKey], now: Instant
+    ) -> None:
+        """Take ``config`` over. VIPs that another unit has now (``elsewhere``) stay put."""
         old, self.config = self.config, config
         self._know_vips()
-        self._advertised = config.advertised
-        self.election.standing = _standing(config, self.source or b"")
+        for member in config.members:
+            self.routers[member.name].reconfigure(member)
+        self._tracker.retrack(config.tracks)
+        priority = effective_priority(config.priority, self.judgement.contributions)
+        self.election.standing = self._standing(priority, orders)
         self.claim.lifetime_s = config.address_lifetime_s
         plan = self.claim.announcements
         plan.count, plan.refresh_ns = config.announce_count, config.announce_refresh_ns
@@ -241,18 +275,17 @@ class Instance:
             self._change_vips(old.vips, elsewhere, now)
         if config != old:
             self._feed(self.election, PriorityChanged(), now)
+            self.judge(now)
 
     def let_go_of(self, elsewhere: set[VipKey], now: Instant) -> None:
-        """This router is about to be removed: what others have now is not its to take away.
-
-        Its goodbye lists what it advertised so far: peers drop an advert with another list, and
-        one without any address is none.
-        """
-        kept = tuple(vip for vip in self.config.vips if vip.key not in elsewhere)
-        if kept != self.config.vips or not elsewhere.isdisjoint(self.claim.retired):
-            self.config = replace(self.config, vips=kept)
+        """This unit is about to be removed: what others have now is not its to take away."""
+        config = self.config.without(frozenset(elsewhere))
+        if config.vips != self.config.vips or not elsewhere.isdisjoint(self.claim.retired):
+            self.config = config
             self._know_vips()
-            self._feed(self.claim, VipsChanged(kept, (), frozenset(elsewhere)), now)
+            for member in config.members:
+                self.routers[member.name].lose_vips(member)
+            self._feed(self.claim, VipsChanged(config.vips, (), frozenset(elsewhere)), now)
 
     def _change_vips(self, old: tuple[Vip, ...], elsewhere: set[VipKey], now: Instant) -> None:
         retired = tuple(
@@ -261,40 +294,61 @@ class Instance:
         self._foreign.limit_to(self._vips)
         self._feed(self.claim, VipsChanged(self.config.vips, retired, frozenset(elsewhere)), now)
 
+    def obey(self, orders: Orders, now: Instant) -> None:
+        """What the operator wants; the address owner cannot give its own addresses away."""
+        count = dict(orders.step_downs).get(self.config.name, 0)
+        ordered, self._step_downs = count > self._step_downs, count
+        self.election.standing = self._standing(self.election.standing.priority, orders)
+        if self.election.standing.barred:
+            self._feed(self.election, StepDownOrdered(Reason.MAINTENANCE), now)
+        elif ordered and not self.config.is_owner:
+            self._feed(self.election, StepDownOrdered(Reason.SWITCHOVER), now)
+
     # --- the wire -----------------------------------------------------------------------------
 
     def hear(self, heard: AdvertHeard, now: Instant) -> None:
-        self.counters.add("adverts_received")
+        router = self.routers[heard.instance]
+        router.counters.add("adverts_received")
+        router.last_heard = now
         if heard.advert.priority == LEAVING_PRIORITY:
-            self.counters.add("priority_zero_received")
+            router.counters.add("priority_zero_received")
+        else:
+            router.heard_master = heard.source
         for remark in heard.remarks:
-            self.counters.add(f"remarks.{remark.value}")
-            self._limited(
-                NoteKind.ADVERT_REMARKED,
-                remark.value,
-                {"remark": remark.value, "source": format_address(heard.source)},
-                now,
+            router.counters.add(f"remarks.{remark.value}")
+            fields = {"remark": remark.value, "source": format_address(heard.source)}
+            self._teller.limited(
+                NoteKind.ADVERT_REMARKED, remark.value, fields, now, heard.instance
             )
         self._feed(self.election, heard, now)
 
     def reject(self, rejected: AdvertRejected, now: Instant) -> None:
-        self.counters.discard(rejected.reason)
-        fields = fields_of(rejected)
-        self._limited(NoteKind.ADVERT_DISCARDED, rejected.reason.value, fields, now)
+        self.routers[rejected.instance].counters.discard(rejected.reason)
+        fields, word = fields_of(rejected), rejected.reason.value
+        self._teller.limited(NoteKind.ADVERT_DISCARDED, word, fields, now, rejected.instance)
 
-    def sent(self) -> None:
-        self.counters.add("adverts_sent")
-        self._send_failures = 0
+    def sent(self, name: str) -> None:
+        router = self.routers[name]
+        router.counters.add("adverts_sent")
+        router.send_failures = 0
 
     def send_failed(self, failed: AdvertFailed, now: Instant) -> None:
-        self.counters.add("adverts_failed")
+        router = self.routers[failed.instance]
+        router.counters.add("adverts_failed")
         if self.election.state is State.MASTER:  # a goodbye that failed costs nobody anything
-            self._send_failures += 1
-        fields: dict[str, str | int] = {"errno": failed.errno, "in_a_row": self._send_failures}
-        self._limited(NoteKind.SEND_FAILED, "", fields, now)
-        if self._send_failures >= SEND_FAILURE_LIMIT:
-            self._send_failures = 0
+            router.send_failures += 1
+        fields: dict[str, str | int] = {"errno": failed.errno, "in_a_row": router.send_failures}
+        self._teller.limited(NoteKind.SEND_FAILED, "", fields, now, failed.instance)
+        if router.send_failures >= SEND_FAILURE_LIMIT:
+            router.send_failures = 0
             self._raise_timed(Reason.SEND_REFUSED, f"errno {failed.errno}", now)
+
+    def hearing_changed(self, event: Deafened | Undeafened, now: Instant) -> None:
+        """A router that cannot hear would call every master dead."""
+        errno = event.errno if isinstance(event, Deafened) else 0
+        router = self.routers[event.instance]
+        router.deaf = f"{router.config.interface}: errno {errno}" if errno else ""
+        self.judge(now)
 
     def rival(self, rival: RivalAnnounced, now: Instant) -> None:
         """Somebody else answers for our VIP: say it louder, never give it up for that."""
@@ -305,7 +359,7 @@ class Instance:
             "address": format_address(rival.address),
             "mac": rival.mac.hex(":"),
         }
-        self._limited(NoteKind.RIVAL_ANNOUNCED, "", fields, now)
+        self._teller.limited(NoteKind.RIVAL_ANNOUNCED, "", fields, now)
         self._feed(self.claim, AnnounceWanted(RIVAL_GAP_NS), now)
 
     def stalled(self, stall: LoopStalled, now: Instant) -> None:
@@ -331,11 +385,11 @@ class Instance:
             return  # retired, gone, and put there again by somebody else
         self._feed(self.claim, VipSeen(vip), now)
         if self.config.is_owner:
-            self.judge_host(now)
+            self.judge(now)
         elif self.is_released and not self._stopped:
             self._review_foreign([key], now)
             if self._foreign.kept:
-                self.judge_host(now)
+                self.judge(now)
 
     def vip_gone(self, key: VipKey, now: Instant) -> None:
         vip = self._vip(key)
@@ -343,7 +397,7 @@ class Instance:
             return
         self._feed(self.claim, VipGone(vip), now)
         if self._foreign.gone(key) or self.config.is_owner:
-            self.judge_host(now)
+            self.judge(now)
 
     def link_changed(self, old: Link | None, new: Link, now: Instant) -> None:
         if old is not None and old.mac != new.mac and old.up and new.up:
@@ -352,48 +406,70 @@ class Instance:
     def resync(self, now: Instant) -> None:
         """After a dump, or a change of links: look at everything anew."""
         if self._level_faults():
-            self.judge_host(now)  # leave first: nothing is put back on a link that is gone
+            self.judge(now)  # leave first: nothing is put back on a link that is gone
         present = self._present_keys()
         self._feed(self.claim, PresenceResynced(present), now)
         if self.is_released and not self.config.is_owner and not self._stopped:
             self._review_foreign(self._vips, now)
-        self.judge_host(now)
+        self.judge(now)
 
-    def judge_host(self, now: Instant) -> None:
-        """Source and level faults, from the host as it is."""
-        source = self._host.source_for(self.config, self.vip_addresses, self.source)
-        if source != self.source:
-            self._change_source(source, now)
-        faults = {r: d for r, d in self._faults.items() if r in self._backoffs}
-        self._change_faults(self._level_faults() | faults, now)
+    @property
+    def lacks_source(self) -> bool:
+        return any(router.source is None for router in self.routers.values())
 
-    def _change_source(self, source: Address | None, now: Instant) -> None:
-        old, self.source = self.source, source
+    def has_source(self, address: Address) -> bool:
+        return any(router.source == address for router in self.routers.values())
+
+    def judge(self, now: Instant) -> None:
+        """Sources, faults and priority anew, from the host and its health as they are."""
+        if not self._begun or self._stopped:
+            return
+        for router in self.routers.values():
+            source = router.find_source(self._host, self.vip_addresses)
+            if source != router.source:
+                self._change_source(router, source, now)
+        before, self.judgement = self.judgement, self._judge_tracks(now)
+        self._change_faults(self._standing_faults(), now)
+        if self.judgement != before:
+            self._weigh(before, now)
+
+    def _judge_tracks(self, now: Instant) -> Judgement:
+        return self._tracker.judge(self._verdicts, self._host.is_up, now)
+
+    def _weigh(self, before: Judgement, now: Instant) -> None:
+        """The effective priority; a change is advertised at once."""
+        contributions = self.judgement.contributions
+        was = self.election.standing.priority
+        priority = effective_priority(self.config.priority, contributions)
+        if priority == was:
+            return
+        self.election.standing.priority = priority
+        changed = {*contributions} ^ {*before.contributions}
+        because = ", ".join(dict.fromkeys(part.name for part in sorted(changed, key=_name_of)))
+        fields: dict[str, FieldValue] = {"priority": priority, "was": was, "because": because}
+        self._teller.tell(NoteKind.PRIORITY_CHANGED, fields)
+        self._feed(self.election, PriorityChanged(), now)
+
+    def _change_source(self, router: Router, source: Address | None, now: Instant) -> None:
+        old, router.source = router.source, source
         if source is None:
             return
-        self.election.standing.source = source
+        name = router.config.name
+        self.election.standing.sources[name] = source
         if old is not None:
-            fields = {"old": format_address(old), "new": format_address(source)}
-            self._note(Note(NoteKind.SOURCE_CHANGED, "", fields))
+            fields: dict[str, FieldValue] = {
+                "old": format_address(old),
+                "new": format_address(source),
+            }
+            self._teller.tell(NoteKind.SOURCE_CHANGED, fields, name)
             self._feed(self.election, PriorityChanged(), now)
 
+    def _standing_faults(self) -> dict[Reason, str]:
+        return {**self._level_faults(), **dict(self.judgement.faults), **self._timed.standing}
+
     def _level_faults(self) -> dict[Reason, str]:
-        faults: dict[Reason, str] = {}
-        for name in sorted(self.interfaces):
-            link = self._host.link_named(name)
-            if link is None:
-                faults[Reason.INTERFACE_MISSING] = name
-            elif not link.up:
-                faults[Reason.INTERFACE_DOWN] = name
-        if not faults and self.source is None:
-            faults[Reason.NO_SOURCE_ADDRESS] = self.config.interface
-        if self.config.is_owner:
-            missing = [vip for vip in self.config.vips if not self._host.has(vip.key)]
-            if missing:
-                faults[Reason.OWNED_ADDRESS_MISSING] = str(missing[0])
-        elif self._foreign.kept:
-            faults[Reason.FOREIGN_ADDRESS] = ", ".join(islice(self._foreign.kept.values(), 3))
-        return faults
+        routers = self.routers.values()
+        return level_faults(self.config, self.interfaces, routers, self._foreign.kept, self._host)
 
     def _present_keys(self) -> frozenset[VipKey]:
         return frozenset(key for key in self.vip_keys if self._host.has(key))
@@ -405,39 +481,36 @@ class Instance:
             entries = self._host.entries(key) if self.is_released else ()
             if remove := self._foreign.review(key, entries, now):
                 fields: dict[str, str | int] = {"vip": str(self._vips[key])}
-                self._note(Note(NoteKind.FOREIGN_ADDRESS_REMOVED, "", fields))
+                self._teller.tell(NoteKind.FOREIGN_ADDRESS_REMOVED, fields)
                 self._actions.append(RemoveStray(remove))
             words = self._foreign.kept.get(key)
             if words is not None and words != known:
-                self._note(Note(NoteKind.FOREIGN_ADDRESS_KEPT, "", {"vip": words}))
+                self._teller.tell(NoteKind.FOREIGN_ADDRESS_KEPT, {"vip": words})
 
     # --- faults -------------------------------------------------------------------------------
 
-    def _timed_faults(self) -> list[Reason]:
-        return [reason for reason in self._faults if reason in self._backoffs]
-
     def _raise_timed(self, reason: Reason, detail: str, now: Instant) -> None:
-        backoff = self._backoffs.setdefault(reason, _Backoff(BACKOFF_FIRST_NS, now))
-        if now - backoff.until > BACKOFF_LAST_NS:  # a long time without trouble: start small
-            backoff.next_ns = BACKOFF_FIRST_NS
-        backoff.until = now + backoff.next_ns
-        backoff.next_ns = min(2 * backoff.next_ns, BACKOFF_LAST_NS)
+        self._timed.add(reason, detail, now)
         self._change_faults({**self._faults, reason: detail}, now)
 
     def _change_faults(self, faults: dict[Reason, str], now: Instant) -> None:
-        if self._stopped or faults == self._faults:
+        """What stands in the way, to the election: faults, then verdicts that are waited for."""
+        if self._stopped:
             return
-        had, self._faults = bool(self._faults), faults
+        news, self._faults = faults != self._faults, faults
+        state, pending = self.election.state, self.judgement.pending
         if faults:
-            reason, detail = next(iter(faults.items()))
-            self._feed(self.election, FaultRaised(reason, detail), now)
-        elif had:
-            self._recover(now)
-
-    def _recover(self, now: Instant) -> None:
-        state = self.election.state
-        signal = FaultCleared() if state is State.FAULT else Started(Reason.RECOVERED)
-        self._feed(self.election, signal, now)
+            if news:
+                reason, detail = next(iter(faults.items()))
+                self._feed(self.election, FaultRaised(reason, detail), now)
+        elif pending and state is not State.MASTER:
+            self._feed(self.election, Stopped(Reason.CHECK_PENDING, pending), now)
+        elif state is State.FAULT:
+            self._feed(self.election, FaultCleared(), now)
+        elif state is State.INIT:
+            first = self.election.reason in (Reason.STARTUP, Reason.CHECK_PENDING)
+            reason = Reason.STARTUP if first else Reason.RECOVERED
+            self._feed(self.election, Started(reason), now)
 
     # --- the machines -------------------------------------------------------------------------
 
@@ -452,12 +525,13 @@ class Instance:
                 self._fulfil(wish, now)
             self._pending.popleft()
         invariants.check(self.config.name, self.election, self.lease.state, self.claim)
+        self._tell_role()
 
     def _fulfil(self, wish: Wish, now: Instant) -> None:
         if isinstance(wish, Note) and wish.kind in _FROM_THE_WIRE:
-            self._limited(wish.kind, "", dict(wish.fields), now)
+            self._teller.limited(wish.kind, "", dict(wish.fields), now)
         elif isinstance(wish, Note):
-            self._note(wish)
+            self._teller.say(wish)
         elif isinstance(wish, _TO_ELECTION):
             self._pending.append((self.election, wish))
         elif isinstance(wish, _TO_CLAIM):
@@ -480,13 +554,15 @@ class Instance:
         if self.config.is_owner:
             self._change_faults(self._faults | {wish.reason: wish.detail}, now)
         else:
-            self._note(Note(NoteKind.CLAIM_REFUSED, "", {"detail": wish.detail}))
+            self._teller.tell(NoteKind.CLAIM_REFUSED, {"detail": wish.detail})
             self._raise_timed(wish.reason, wish.detail, now)
 
     def _act(self, wish: Wish) -> None:
         name = self.config.name
         if isinstance(wish, AdvertWanted):
-            self._send(LEAVING_PRIORITY if wish.leaving else self.config.priority)
+            priority = LEAVING_PRIORITY if wish.leaving else self.election.standing.priority
+            for router in self.routers.values():
+                router.say(priority)
         elif isinstance(wish, AddWanted):
             self._actions.append(AddAddresses(name, self._place(wish.vips)))
         elif isinstance(wish, RenewWanted):
@@ -506,45 +582,32 @@ class Instance:
     def _place(self, vips: Iterable[Vip]) -> tuple[Vip, ...]:
         return self._host.place(vips, self.vip_addresses)
 
-    def _send(self, priority: int) -> None:
-        if self.source is None:
-            return  # ENC-10: without a source nothing is sent
-        if priority == LEAVING_PRIORITY:
-            self.counters.add("priority_zero_sent")
-        advert = Advert(
-            self.config.version,
-            self.config.vrid,
-            priority,
-            self.config.advert_interval_ns,
-            self._advertised,
-        )
-        self._actions.append(SendAdvert(self.config, self.source, advert))
+    def _tell_role(self) -> None:
+        """Hooks act on this: only when the kernel has done what the state asks for."""
+        election = self.election
+        state = election.state
+        if state is self._role or self.claim.state is not _SETTLED.get(state):
+            return
+        self._role = state
+        fields: dict[str, FieldValue] = {
+            "state": state.value,
+            "reason": election.reason.value,
+            "detail": election.detail,
+            "priority": election.standing.priority,
+            "master": self.master_address,
+        }
+        self._teller.tell(NoteKind.ROLE, fields)
 
-    # --- notes --------------------------------------------------------------------------------
-
-    def _note(self, note: Note) -> None:
-        if note.kind is NoteKind.TRANSITION:
-            self.counters.add("transitions")
-        self._actions.append(Note(note.kind, self.config.name, note.fields))
-
-    def _limited(self, kind: NoteKind, key: str, fields: dict[str, Any], now: Instant) -> None:
-        held_back = self._limiter.admit((kind, key), now)
-        if held_back is not None:
-            self._note(Note(kind, "", fields | {"held_back": held_back}))
-
-
-def fields_of(rejected: AdvertRejected) -> dict[str, FieldValue]:
-    """What a note says of a discarded datagram."""
-    source = "" if rejected.source is None else format_address(rejected.source)
-    return {"reason": rejected.reason.value, "source": source, "detail": rejected.detail}
+    @property
+    def master_address(self) -> str:
+        """Who is master as far as we know: ourselves, or whom the election knows."""
+        if self.election.state is State.MASTER:
+            source = self.routers[self.config.leader.name].source
+        else:
+            known = self.election.master
+            source = None if known is None else known.source
+        return "" if source is None else format_address(source)
 
 
-def _standing(config: InstanceConfig, source: Address) -> Standing:
-    return Standing(
-        version=config.version,
-        priority=config.priority,
-        interval_ns=config.advert_interval_ns,
-        preempt=config.preempt,
-        preempt_delay_ns=config.preempt_delay_ns,
-        source=source,
-    )
+def _name_of(part: Contribution) -> str:
+    return part.name
