@@ -101,7 +101,10 @@ def _judge_component(path: str) -> str | None:
 
 
 def _judge_program(path: str) -> str | None:
-    mode = os.lstat(path).st_mode
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as error:
+        return f"{path}: {error.strerror}"
     if not stat.S_ISREG(mode):
         return f"{path} is no regular file"
     if not mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH):

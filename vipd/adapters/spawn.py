@@ -1,0 +1,155 @@
+"""Starts a program of the operator's, with nothing of ours but what it is given.
+
+What the program gets
+---------------------
+* **Identity**: user, group and supplementary groups of the account; no inheritable and no ambient
+  capability. A program that runs as another user than root has no capability at all.
+* **Descriptors**: 0 is /dev/null, 1 and 2 are the given one; none besides.
+* **Signals**: default dispositions, empty mask; its own session, which it leads.
+* **Rank**: an ordinary process. vipd is spared by the memory killer and may raise its priority and
+  lock memory; a script must have none of this.
+* **End**: when vipd is killed, the kernel kills it (PR_SET_PDEATHSIG), so a script whose end nobody
+  would see does not go on. Its own children are not covered: see ``session``.
+
+How
+---
+``posix_spawn`` of ``setpriv`` (util-linux), which takes the privileges away and becomes the
+program. ``subprocess`` with ``user=`` must fork: with 76 MiB in use it was measured at 2.9 ms per
+run, 1.3 ms of them in our own loop, against 1.6 ms and 0.15 ms this way (0.6 ms without setpriv).
+Rank is set from outside after the call has returned: the new process is still in the dynamic
+linker then, with our own user id, so this needs no privilege.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vipd.errors import AdapterError, PermissionMissing
+
+_SETPRIV = "/usr/bin/setpriv"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CLOSE_RANGE_CLOEXEC = 4
+_FIRST_FOREIGN_FD = 3
+_LAST_FD = 0xFFFFFFFF
+_LOCKED_MEMORY = 8 * 1024 * 1024  # what Linux gives to every user
+
+_LIMITS = (
+    (resource.RLIMIT_NICE, 0),
+    (resource.RLIMIT_RTPRIO, 0),
+    (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a program runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def account_of(user: str | None) -> Account:
+    """The account of ``user``, None for our own. Raises AdapterError.
+
+    PermissionMissing, where only root could become that user.
+    """
+    own = os.geteuid()
+    try:
+        entry = pwd.getpwuid(own) if user is None else pwd.getpwnam(user)
+    except KeyError:
+        who = f"the user {user}" if user is not None else f"the user of number {own}"
+        raise AdapterError(f"{who} does not exist") from None
+    if own not in (0, entry.pw_uid):
+        raise PermissionMissing(f"only root can start a program as {entry.pw_name}")
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
+
+
+def start(
+    command: Sequence[str], account: Account, environment: Mapping[str, str], output: int
+) -> int:
+    """Start ``command``; returns its process id, which is also its session and group.
+
+    That the program itself cannot be run shows in its exit status (126, 127) and output only.
+    Raises AdapterError.
+    """
+    _keep_descriptors()
+    clean = {
+        "PATH": _PATH,
+        "LANG": "C.UTF-8",
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        **environment,
+    }
+    try:
+        pid = os.posix_spawn(
+            _SETPRIV,
+            [_SETPRIV, *_drops(account), "--", *command],
+            clean,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=signal.valid_signals(),
+        )
+    except FileNotFoundError as error:
+        cure = "install util-linux"
+        raise AdapterError(f"{_SETPRIV} is missing; {cure}", error.errno or 0) from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in an argument
+        number = error.errno if isinstance(error, OSError) else 0
+        raise AdapterError(f"starting {command[0]}: {error}", number or 0) from error
+    _make_ordinary(pid)
+    return pid
+
+
+def _drops(account: Account) -> list[str]:
+    drops = ["--inh-caps=-all", "--ambient-caps=-all", "--pdeathsig=KILL"]
+    if os.geteuid() == 0:
+        groups = ",".join(map(str, account.groups))
+        drops += [f"--reuid={account.uid}", f"--regid={account.gid}", f"--groups={groups}"]
+    return drops
+
+
+def _keep_descriptors() -> None:
+    """Ours are closed on exec by default; those that we were started with, from here on."""
+    if _libc.close_range(_FIRST_FOREIGN_FD, _LAST_FD, _CLOSE_RANGE_CLOEXEC) == 0:
+        return
+    for name in os.listdir("/proc/self/fd"):  # a kernel before 5.11
+        with contextlib.suppress(OSError):  # the descriptor that listed the directory
+            if int(name) >= _FIRST_FOREIGN_FD:
+                os.set_inheritable(int(name), False)
+
+
+def _make_ordinary(pid: int) -> None:
+    """Take back what raises us above ordinary processes. One that is dead already needs nothing."""
+    with contextlib.suppress(OSError):
+        if int(Path("/proc/self/oom_score_adj").read_text()) < 0:
+            Path(f"/proc/{pid}/oom_score_adj").write_text("0")
+    with contextlib.suppress(OSError):
+        if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+            os.setpriority(os.PRIO_PROCESS, pid, 0)
+    for kind, most in _LIMITS:
+        with contextlib.suppress(OSError):
+            soft, hard = resource.prlimit(pid, kind)
+            resource.prlimit(pid, kind, (_at_most(most, soft), _at_most(most, hard)))
+
+
+def _at_most(most: int, limit: int) -> int:
+    return most if limit == resource.RLIM_INFINITY else min(most, limit)
