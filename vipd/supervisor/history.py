@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from vipd.model import Note
-from vipd.supervisor.words import spell_fields
+from vipd.supervisor import entries
 
 MOST_KEPT = 1000
 
@@ -18,16 +18,9 @@ class History:
         self.dropped = 0
 
     def add(self, note: Note) -> None:
-        self._entries.append(
-            {
-                "time": time.time(),
-                "kind": note.kind.value,
-                "instance": note.instance,
-                **spell_fields(note.fields),
-            }
-        )
+        self._entries.append({"time": time.time(), **entries.note(note)._asdict()})
 
     def of(self, instance: str, most: int) -> list[dict[str, Any]]:
         """The newest ``most`` entries of ``instance`` and of the node itself, oldest first."""
-        found = [entry for entry in self._entries if entry["instance"] in (instance, "")]
+        found = [entry for entry in self._entries if entry["subject"] in (instance, "")]
         return found[-most:]

@@ -40,6 +40,10 @@ _LEVEL_OF = {
     NoteKind.RIVAL_ANNOUNCED: "warning",
     NoteKind.SEND_FAILED: "error",
     NoteKind.LOOP_STALLED: "warning",
+    NoteKind.ROLE: "info",
+    NoteKind.PRIORITY_CHANGED: "info",
+    NoteKind.HEALTH_STALE: "error",
+    NoteKind.HEALTH_FRESH: "info",
 }
 
 
