@@ -21,7 +21,7 @@ HEAD = """\
 *Generated from the code by `scripts/draw-tables`; a test keeps this page equal to the tables.*
 
 Three questions, three machines: **election** "do I want it?", **lease** "may I have it?",
-**claim** "does the kernel have it?". Only `vipd/core/instance.py` joins them:
+**claim** "does the kernel have it?". Only `vipd/core/unit.py` joins them:
 
 ```mermaid
 flowchart LR

@@ -17,17 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vipd.core import invariants
-from vipd.core.actions import (
-    Action,
-    AddAddresses,
-    Announce,
-    OpenGate,
-    RemoveAddresses,
-    RemoveStray,
-    RenewAddresses,
-    ResyncKernel,
-    ShutGate,
-)
+from vipd.core.actions import Action, RemoveStray
 from vipd.core.announcement import AnnouncementPlan
 from vipd.core.claim import Claim
 from vipd.core.counters import Counters
@@ -48,10 +38,10 @@ from vipd.core.events import (
 from vipd.core.faults import TimedFaults, level_faults
 from vipd.core.foreign import ForeignWatch
 from vipd.core.host import HostView
+from vipd.core.kernel_actions import kernel_action
 from vipd.core.lease import Unguarded
 from vipd.core.router import SEND_FAILURE_LIMIT, Router
 from vipd.core.signals import (
-    AddWanted,
     AdvertWanted,
     AnnounceWanted,
     ClaimGivenUp,
@@ -59,7 +49,6 @@ from vipd.core.signals import (
     FaultCleared,
     FaultRaised,
     FramesWanted,
-    GateWanted,
     LeaseGranted,
     LeaseLost,
     LeaseReturned,
@@ -68,9 +57,6 @@ from vipd.core.signals import (
     PriorityChanged,
     Released,
     ReleaseWanted,
-    RemoveWanted,
-    RenewWanted,
-    ResyncWanted,
     Started,
     StepDownOrdered,
     Stopped,
@@ -83,7 +69,6 @@ from vipd.core.signals import (
 from vipd.core.teller import Teller, fields_of
 from vipd.core.track import Judgement, Tracker, effective_priority
 from vipd.core.units import UnitConfig
-from vipd.errors import InvariantViolated
 from vipd.model import (
     LEAVING_PRIORITY,
     SECOND_NS,
@@ -558,26 +543,14 @@ class Unit:
             self._raise_timed(wish.reason, wish.detail, now)
 
     def _act(self, wish: Wish) -> None:
-        name = self.config.name
         if isinstance(wish, AdvertWanted):
             priority = LEAVING_PRIORITY if wish.leaving else self.election.standing.priority
             for router in self.routers.values():
                 router.say(priority)
-        elif isinstance(wish, AddWanted):
-            self._actions.append(AddAddresses(name, self._place(wish.vips)))
-        elif isinstance(wish, RenewWanted):
-            self._actions.append(RenewAddresses(name, self._place(wish.vips)))
-        elif isinstance(wish, RemoveWanted):
-            self._actions.append(RemoveAddresses(name, self._place(wish.vips)))
-        elif isinstance(wish, FramesWanted):
+            return
+        if isinstance(wish, FramesWanted):
             self.counters.add("announcements", len(wish.vips))
-            self._actions.append(Announce(name, wish.vips))
-        elif isinstance(wish, GateWanted):
-            self._actions.append(OpenGate(name) if wish.open else ShutGate(name))
-        elif isinstance(wish, ResyncWanted):
-            self._actions.append(ResyncKernel())
-        else:
-            raise InvariantViolated(f"nobody fulfils {wish!r}")
+        self._actions.append(kernel_action(self.config.name, wish, self._place))
 
     def _place(self, vips: Iterable[Vip]) -> tuple[Vip, ...]:
         return self._host.place(vips, self.vip_addresses)
