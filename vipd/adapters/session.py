@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,15 +67,12 @@ def members(session: Session) -> list[int]:
     ]
 
 
-def end(session: Session, number: signal.Signals) -> int:
-    """Send a signal to each member; returns how many there were."""
-    found = members(session)
-    for pid in found:
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         try:
             os.kill(pid, number)
         except (ProcessLookupError, PermissionError):
             continue  # dead meanwhile; or not ours to end, by the program's own doing
-    return len(found)
 
 
 def _boot() -> str:

@@ -30,7 +30,6 @@ import resource
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vipd.errors import AdapterError, PermissionMissing
 
@@ -46,6 +45,8 @@ _LIMITS = (
     (resource.RLIMIT_RTPRIO, 0),
     (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
 )
+_SIGNALS = tuple(int(number) for number in signal.valid_signals())
+"""Made once: making them takes longer than starting a program."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,7 +108,7 @@ def start(
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=signal.valid_signals(),
+            setsigdef=_SIGNALS,
         )
     except FileNotFoundError as error:
         cure = "install util-linux"
@@ -140,8 +141,11 @@ def _keep_descriptors() -> None:
 def _make_ordinary(pid: int) -> None:
     """Take back what raises us above ordinary processes. One that is dead already needs nothing."""
     with contextlib.suppress(OSError):
-        if int(Path("/proc/self/oom_score_adj").read_text()) < 0:
-            Path(f"/proc/{pid}/oom_score_adj").write_text("0")
+        with open("/proc/self/oom_score_adj", "rb") as ours:
+            spared = int(ours.read()) < 0
+        if spared:
+            with open(f"/proc/{pid}/oom_score_adj", "wb") as its:
+                its.write(b"0")
     with contextlib.suppress(OSError):
         if os.getpriority(os.PRIO_PROCESS, 0) < 0:
             os.setpriority(os.PRIO_PROCESS, pid, 0)
