@@ -156,11 +156,7 @@ ONE_FAULT = [
     (web() + "log: debug\n", 6, "log", "'debug' is not a mapping", "indented"),
     # what later releases bring
     (web("accept: false"), 6, "instances.web.accept", "not supported yet", "remove it"),
-    (web("notify: {any: /bin/x}"), 6, "instances.web.notify.any", "not supported yet", "remove"),
-    (web("track: [{interface: eth1}]"), 6, "instances.web.track", "not supported yet", "remove"),
     (web() + "fence: gate\n", 6, "fence", "not supported yet", "auto or lifetime"),
-    (web() + "checks: {a: {ping: 10.0.0.1}}\n", 6, "checks.a", "not supported yet", "remove it"),
-    (web() + "groups: {g: {instances: [web]}}\n", 6, "groups.g", "not supported yet", "remove"),
 ]  # fmt: skip
 
 
@@ -174,15 +170,6 @@ def test_one_fault(text: str, line: int, key: str, problem: str, cure: str) -> N
 
 SECTIONS = [
     # text, every fault but "not supported yet" as line, key, problem
-    ("checks:\n  a: {}\n", 7, "checks.a", "it checks nothing"),
-    ("checks:\n  a: {tcp: 'h:1', file: /x}\n", 7, "checks.a", "tcp and file are given"),
-    ("checks:\n  a: {tcp: 'h:1', status: 200}\n", 7, "checks.a.status", "http checks"),
-    ("checks:\n  a: {script: run-me}\n", 7, "checks.a.script", "not an absolute path"),
-    ("checks:\n  a: {script: \"/x 'y\"}\n", 7, "checks.a.script", "quote is not closed"),
-    ("groups: {g: {instances: []}}\n", 6, "groups.g.instances", "the group is empty"),
-    ("groups: {g: {instances: [w eb]}}\n", 6, "groups.g.instances[0]", "not a name"),
-    ("groups: {g: {instances: [wep]}}\n", 6, "groups.g.instances[0]", "no instance wep"),
-    ("groups: {g: {instances: [web, web]}}\n", 6, "groups.g.instances[1]", "already in group g"),
     ("cluster: {name: e, key_file: /k}\n", 6, "cluster.nodes", "missing"),
     ("cluster: {name: e, key_file: /k, nodes: {lb2: 10.0.0.1}}\n", 6, "cluster.nodes", "lb1 is"),
     (
@@ -222,15 +209,6 @@ def test_sections_of_later_releases_are_judged(
     assert (fault.line, fault.key) == (line, key)
     assert problem in fault.problem
     assert fault.cure
-
-
-def test_members_of_a_group_agree() -> None:
-    text = web("priority: 90") + "  api: {interface: eth0, vrid: 2, vips: [10.0.0.9]}\n"
-    faults = faults_of(text + "groups: {g: {instances: [web, api]}}\n")
-    assert [(f.key, f.problem) for f in faults] == [
-        ("instances.api.priority", "it differs from that of web, in the same group"),
-        ("groups.g", "not supported yet"),
-    ]
 
 
 def test_same_router_twice_names_both_lines() -> None:
