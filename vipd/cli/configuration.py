@@ -29,16 +29,78 @@ def _group() -> None:
     """Commands about the configuration file."""
 
 
+OptionalConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help="The configuration file.", show_default=str(DEFAULT_CONFIG)),
+]
+AgainstOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--against",
+        metavar="FILE...",
+        help="Another node's file, or one file with values per node: play every failure of a "
+        "check, interface and node, and show who is master then.",
+    ),
+]
+MoreFiles = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files for --against.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="With --against: the report as JSON.")]
+
+
 @app.command("check")
-def check(config: ConfigOption = DEFAULT_CONFIG, node: NodeOption = None) -> None:
-    """Judge the configuration file: every fault with its line and cure, else a summary."""
+def check(
+    files: MoreFiles = None,
+    config: OptionalConfig = None,
+    node: NodeOption = None,
+    against: OptionalConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help="The configuration file.", show_default=str(DEFAULT_CONFIG)),
+]
+AgainstOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the configuration file: every fault with its line and cure, else a summary.
+
+    With --against the files of several nodes are judged together: exit 2 when they would make two
+    masters, or none. Without --config, a file after --against that names several nodes stands for
+    itself; else the file of this host is the first.
+    """
     from vipd.config.load import examine
+
+    if against:
+        _compare(config, [*against, *(files or ())], node, as_json=as_json)
+        return
+    config = config or DEFAULT_CONFIG
+    if files or as_json:
+        raise typer.BadParameter("only --against takes files, and only with it there is --json")
 
     report = examine(config, facts=_facts(node), node=node)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     loaded = report.result()
     print("\n".join(_summary(config, loaded)))
+
+
+def _compare(config: Path | None, against: list[Path], node: str | None, *, as_json: bool) -> None:
+    from vipd.config.load import short_host_name
+    from vipd.lint.members import named_nodes
+    from vipd.lint.render import lines_of
+    from vipd.lint.report import as_json as json_of
+    from vipd.lint.report import examine_files
+
+    alone = config is None and len(against) == 1 and len(named_nodes(against[0])) > 1
+    files = against if alone else [config or DEFAULT_CONFIG, *against]
+    distinct = list({file.resolve(): file for file in files}.values())
+    report = examine_files(distinct, node, short_host_name())
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(json_of(report), indent=2))
+    else:
+        print("\n".join(lines_of(report)))
+    if report.failed:
+        raise typer.Exit(2)
 
 
 @app.command("schema")
