@@ -53,11 +53,7 @@ def check(
     files: MoreFiles = None,
     config: OptionalConfig = None,
     node: NodeOption = None,
-    against: OptionalConfig = Annotated[
-    Path | None,
-    typer.Option("--config", help="The configuration file.", show_default=str(DEFAULT_CONFIG)),
-]
-AgainstOption = None,
+    against: AgainstOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge the configuration file: every fault with its line and cure, else a summary.
