@@ -1,28 +1,26 @@
 """What the tests of the recipes share: running a recipe as vipd would, talking to programs.
 
-Recipes run from a copy with an environment as bare as vipd's, so that none leans on the checkout
-or on the environment of the tests.
+Recipes run from a copy, started by vipd's own runner, so that none leans on the checkout or on the
+environment of the tests.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vipd.lab.hosts import Host, wait_for
+from vipd.supervisor.scripts import Outcome, run
 
 ROOT = Path(__file__).resolve().parents[2]
-BARE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PATIENCE_S = 10.0
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-
-Done = subprocess.CompletedProcess[str]
 
 
 class Shop:
@@ -39,25 +37,33 @@ class Shop:
         path.write_text(text)
         return path
 
-    def hook(self, name: str, *words: str | Path, state: str = "MASTER", **variables: str) -> Done:
+    def hook(
+        self, name: str, *words: str | Path, state: str = "MASTER", **variables: str
+    ) -> Outcome:
         """As vipd runs it: VIPD_ environment, four arguments appended."""
         environment = {"VIPD_INSTANCE": "web", "VIPD_STATE": state, "VIPD_PRIORITY": "150"}
         environment |= variables
         appended = ("INSTANCE", "web", state, "150")
-        return self._run([f"hooks/{name}", *map(str, words), *appended], environment)
+        return self._run(f"hooks/{name}", (*words, *appended), environment)
 
-    def check(self, name: str, *words: str | Path, nobody: bool = False) -> Done:
+    def check(self, name: str, *words: str | Path, user: str | None = None) -> Outcome:
         """As vipd runs it; one line of output is part of the promise."""
-        command = [f"checks/{name}", *map(str, words)]
-        done = self._run([*NOBODY, *command] if nobody else command, {})
-        assert done.returncode in (0, 1), done.stdout + done.stderr
-        assert done.stdout.count("\n") == 1, done.stdout
-        assert done.stderr == ""
+        done = self._run(f"checks/{name}", words, {}, user)
+        assert done.status in (0, 1), done.output
+        assert done.output.count("\n") == 1, done.output
         return done
 
-    def _run(self, command: list[str], environment: dict[str, str]) -> Done:
-        variables = [f"{name}={value}" for name, value in (BARE | environment).items()]
-        return self.host.run(["env", "-i", *variables, *command], check=False)
+    def _run(
+        self,
+        recipe: str,
+        words: Sequence[str | Path],
+        environment: Mapping[str, str],
+        user: str | None = None,
+    ) -> Outcome:
+        command = [str(self.directory / recipe), *map(str, words)]
+        with self.host.namespace.inside():
+            running = run(command, user=user, environment=environment, timeout_s=PATIENCE_S)
+            return asyncio.run(running)
 
     def connect(self, port: int, address: str = "127.0.0.1") -> socket.socket:
         opened = self.host.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -104,7 +104,7 @@ def test_graceful_takes_the_new_configuration_and_finishes_requests(apache: Apac
     (client,) = apache.occupy(1)
     apache.says("two")
     done = apache.shop.hook("apache", "graceful", *apache.words)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.output
     # With one child allowed, the new generation waits for the old one's last request.
     with client:
         client.sendall(b"Connection: close\r\n\r\n")
@@ -117,8 +117,8 @@ def test_bad_configuration_touches_nothing(apache: Apache) -> None:
     before = apache.pid
     apache.config.write_text(apache.config.read_text().replace("Listen", "Lissten"))
     done = apache.shop.hook("apache", "graceful", *apache.words)
-    assert done.returncode == 1
-    assert "Lissten" in done.stderr
+    assert done.status == 1
+    assert "Lissten" in done.output
     assert apache.shop.get(SITE + "none") == "one"
     assert apache.pid == before
 
@@ -126,8 +126,8 @@ def test_bad_configuration_touches_nothing(apache: Apache) -> None:
 def test_graceful_starts_nothing(apache: Apache) -> None:
     stop(apache.pid)
     done = apache.shop.hook("apache", "graceful", *apache.words)
-    assert done.returncode == 1
-    assert "does not run" in done.stderr
+    assert done.status == 1
+    assert "does not run" in done.output
     assert apache.shop.get(SITE + "none") == ""
 
 
@@ -135,16 +135,16 @@ def test_graceful_starts_nothing(apache: Apache) -> None:
 
 
 def test_status_check_follows_apache(apache: Apache) -> None:
-    check = apache.shop.check("apache", "--url", STATUS, nobody=True)
-    assert (check.returncode, f"1 of {WORKERS} workers busy" in check.stdout) == (0, True)
+    check = apache.shop.check("apache", "--url", STATUS, user="nobody")
+    assert (check.status, f"1 of {WORKERS} workers busy" in check.output) == (0, True)
     stop(apache.pid)
     check = apache.shop.check("apache", "--url", STATUS)
-    assert (check.returncode, "refused" in check.stdout) == (1, True)
+    assert (check.status, "refused" in check.output) == (1, True)
 
 
 def test_status_check_sees_that_workers_run_out(apache: Apache) -> None:
-    def verdict(*words: str) -> int:
-        return apache.shop.check("apache", "--url", STATUS, *words).returncode
+    def verdict(*words: str) -> int | None:
+        return apache.shop.check("apache", "--url", STATUS, *words).status
 
     clients = apache.occupy(2)  # with the check's own request three of four are busy
     wait_for(lambda: verdict("--min-idle", "2") == 1, PATIENCE_S, "fewer than two are idle")
@@ -160,18 +160,18 @@ def test_status_check_fails_when_all_workers_are_busy(apache: Apache) -> None:
     clients = apache.occupy(WORKERS)
     words = ("--url", STATUS, "--timeout", "300ms")
     wait_for(
-        lambda: "timed out" in apache.shop.check("apache", *words).stdout, PATIENCE_S, "no answer"
+        lambda: "timed out" in apache.shop.check("apache", *words).output, PATIENCE_S, "no answer"
     )
-    assert apache.shop.check("apache", *words).returncode == 1
+    assert apache.shop.check("apache", *words).status == 1
     for client in clients:
         client.close()
-    wait_for(lambda: apache.shop.check("apache", *words).returncode == 0, PATIENCE_S, "it answers")
+    wait_for(lambda: apache.shop.check("apache", *words).status == 0, PATIENCE_S, "it answers")
 
 
 def test_status_check_wants_the_page_of_mod_status(apache: Apache) -> None:
     page = STATUS.removesuffix("?auto")
     check = apache.shop.check("apache", "--url", page)
-    assert (check.returncode, "not that of mod_status" in check.stdout) == (1, True)
+    assert (check.status, "not that of mod_status" in check.output) == (1, True)
 
 
 # --- mod_heartbeat --------------------------------------------------------------------------------
@@ -187,9 +187,9 @@ class Listener:
     def hears(self, *words: str, within: str = "3s", source: str = "") -> tuple[bool, str]:
         check = self.shop.check(
             "apache-heartbeat", "--group", f"{GROUP}:{PORT}", "--interface", "eth0",
-            "--from", source or self.source, "--within", within, *words, nobody=True,
+            "--from", source or self.source, "--within", within, *words, user="nobody",
         )  # fmt: skip
-        return check.returncode == 0, check.stdout
+        return check.status == 0, check.output
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_heartbeats_on_another_interface_are_not_heard(apache: Apache, listener:
     check = listener.shop.check(
         "apache-heartbeat", "--interface", "lo", "--from", listener.source, "--within", "1500ms"
     )
-    assert (check.returncode, "nothing from" in check.stdout) == (1, True)
+    assert (check.status, "nothing from" in check.output) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -267,4 +267,4 @@ def test_only_heartbeats_are_heartbeats(
 
 def test_interface_that_is_missing_is_named(listener: Listener) -> None:
     check = listener.shop.check("apache-heartbeat", "--interface", "eth9", "--from", "192.0.2.1")
-    assert (check.returncode, "cannot listen" in check.stdout) == (1, True)
+    assert (check.status, "cannot listen" in check.output) == (1, True)

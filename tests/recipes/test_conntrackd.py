@@ -55,9 +55,9 @@ class Firewall:
         done = self.host.run(["conntrackd", "-C", str(self.config), flag], check=False)
         return done.stdout if done.returncode == 0 else ""
 
-    def hook(self, state: str) -> tuple[int, str]:
+    def hook(self, state: str) -> tuple[int | None, str]:
         done = self.shop.hook("conntrackd", "--config", self.config, state=state)
-        return done.returncode, done.stdout + done.stderr
+        return done.status, done.output
 
     def carries(self) -> None:
         """A connection of the client goes through this host."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.recipes.shop import PATIENCE_S, Shop, gone, stop
 from vipd.lab.hosts import wait_for
+from vipd.supervisor.scripts import Outcome
 
 pytestmark = pytest.mark.realroot
 
@@ -56,17 +56,17 @@ class HaProxy:
 
     def order(self, *words: str) -> str:
         done = self.shop.hook("haproxy", *words, "--socket", str(self.socket))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.status == 0, done.output
+        return done.output
 
-    def check(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def check(self, *words: str) -> Outcome:
         return self.shop.check("haproxy", "--socket", self.socket, "--backend", "pool", *words)
 
     def wait_for_verdict(self, status: int, *words: str) -> str:
         wait_for(
-            lambda: self.check(*words).returncode == status, PATIENCE_S, f"check {words}: {status}"
+            lambda: self.check(*words).status == status, PATIENCE_S, f"check {words}: {status}"
         )
-        return self.check(*words).stdout
+        return self.check(*words).output
 
 
 @pytest.fixture
@@ -75,20 +75,20 @@ def haproxy(shop: Shop) -> HaProxy:
 
 
 def test_check_counts_servers_that_take_sessions(haproxy: HaProxy) -> None:
-    assert haproxy.check("--min-up", "2").returncode == 0
+    assert haproxy.check("--min-up", "2").status == 0
     haproxy.order("drain", "pool/a", "pool/b")
     check = haproxy.check()
-    assert check.returncode == 1
-    assert "0 of 2 servers up (a DRAIN, b DRAIN)" in check.stdout
+    assert check.status == 1
+    assert "0 of 2 servers up (a DRAIN, b DRAIN)" in check.output
     haproxy.order("ready", "pool/a")
     assert haproxy.wait_for_verdict(0) == "haproxy: well\n"
-    assert haproxy.check("--min-up", "2").returncode == 1
+    assert haproxy.check("--min-up", "2").status == 1
 
 
 def test_check_sees_servers_that_died(haproxy: HaProxy) -> None:
     haproxy.order("disable", "origin-b")
     assert "1 of 2 servers up" in haproxy.wait_for_verdict(1, "--min-up", "2")
-    assert haproxy.check().returncode == 0
+    assert haproxy.check().status == 0
     haproxy.order("disable", "origin-a")
     assert "0 of 2" in haproxy.wait_for_verdict(1)
     haproxy.order("enable", "origin-a", "origin-b")
@@ -97,18 +97,18 @@ def test_check_sees_servers_that_died(haproxy: HaProxy) -> None:
 
 def test_server_in_maintenance_does_not_count(haproxy: HaProxy) -> None:
     haproxy.order("maint", "pool/a")
-    assert "a MAINT" in haproxy.check("--min-up", "2").stdout
+    assert "a MAINT" in haproxy.check("--min-up", "2").output
 
 
 def test_unknown_backend_is_unhealthy(haproxy: HaProxy) -> None:
     check = haproxy.check("--backend", "nobody")
-    assert (check.returncode, "backend nobody: 0 of 0" in check.stdout) == (1, True)
+    assert (check.status, "backend nobody: 0 of 0" in check.output) == (1, True)
 
 
 def test_check_fails_when_haproxy_is_stopped(haproxy: HaProxy) -> None:
     stop(haproxy.process.pid)
     check = haproxy.check()
-    assert (check.returncode, "no answer" in check.stdout) == (1, True)
+    assert (check.status, "no answer" in check.output) == (1, True)
 
 
 def test_check_fails_while_haproxy_is_stopping(haproxy: HaProxy) -> None:
@@ -122,7 +122,7 @@ def test_check_fails_while_haproxy_is_stopping(haproxy: HaProxy) -> None:
 def test_check_fails_when_haproxy_hangs(haproxy: HaProxy) -> None:
     os.kill(haproxy.process.pid, signal.SIGSTOP)
     check = haproxy.check("--timeout", "300ms")
-    assert (check.returncode, "timed out" in check.stdout) == (1, True)
+    assert (check.status, "timed out" in check.output) == (1, True)
     os.kill(haproxy.process.pid, signal.SIGCONT)
     haproxy.wait_for_verdict(0)
 
@@ -130,11 +130,9 @@ def test_check_fails_when_haproxy_hangs(haproxy: HaProxy) -> None:
 def test_check_needs_no_more_than_a_user_socket(haproxy: HaProxy) -> None:
     words = ("--backend", "pool", "--min-up", "2")
     shop = haproxy.shop
-    assert (
-        shop.check("haproxy", "--socket", haproxy.user_socket, *words, nobody=True).returncode == 0
-    )
-    refused = shop.check("haproxy", "--socket", haproxy.socket, *words, nobody=True)
-    assert (refused.returncode, "Permission denied" in refused.stdout) == (1, True)
+    assert shop.check("haproxy", "--socket", haproxy.user_socket, *words, user="nobody").status == 0
+    refused = shop.check("haproxy", "--socket", haproxy.socket, *words, user="nobody")
+    assert (refused.status, "Permission denied" in refused.output) == (1, True)
 
 
 def test_disabled_frontend_accepts_nobody_until_it_is_enabled(haproxy: HaProxy) -> None:
@@ -165,8 +163,8 @@ def test_order_that_haproxy_refuses_fails_with_its_words(
     haproxy: HaProxy, words: tuple[str, ...], answer: str
 ) -> None:
     done = haproxy.shop.hook("haproxy", *words, "--socket", haproxy.socket)
-    assert done.returncode == 1
-    assert answer in done.stdout
+    assert done.status == 1
+    assert answer in done.output
 
 
 @pytest.mark.parametrize(
@@ -175,11 +173,11 @@ def test_order_that_haproxy_refuses_fails_with_its_words(
 )
 def test_name_cannot_carry_a_second_order(haproxy: HaProxy, words: tuple[str, ...]) -> None:
     done = haproxy.shop.hook("haproxy", *words, "--socket", haproxy.socket)
-    assert done.returncode == 2
+    assert done.status == 2
     assert haproxy.shop.get(SITE) == "served"
 
 
 def test_hook_fails_when_nobody_answers(shop: Shop, tmp_path: Path) -> None:
     done = shop.hook("haproxy", "enable", "web", "--socket", tmp_path / "none.sock")
-    assert done.returncode == 1
-    assert "no answer from the admin socket" in done.stderr
+    assert done.status == 1
+    assert "no answer from the admin socket" in done.output

@@ -57,7 +57,7 @@ def test_reload_takes_the_new_configuration_without_a_new_master(nginx: Nginx) -
     before = nginx.pid
     nginx.says("two")
     done = nginx.shop.hook("nginx", "reload", *nginx.words)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.output
     nginx.shop.wait_for_page(SITE, "two")
     assert nginx.pid == before
 
@@ -66,7 +66,7 @@ def test_restart_takes_the_new_configuration_with_a_new_master(nginx: Nginx) -> 
     before = nginx.pid
     nginx.says("two")
     done = nginx.shop.hook("nginx", "restart", *nginx.words)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.output
     nginx.shop.wait_for_page(SITE, "two")
     assert nginx.pid != before
 
@@ -76,8 +76,8 @@ def test_bad_configuration_touches_nothing(nginx: Nginx, action: str) -> None:
     before = nginx.pid
     nginx.config.write_text(nginx.config.read_text().replace("listen", "lissten"))
     done = nginx.shop.hook("nginx", action, *nginx.words)
-    assert done.returncode == 1
-    assert 'unknown directive "lissten"' in done.stderr
+    assert done.status == 1
+    assert 'unknown directive "lissten"' in done.output
     assert nginx.shop.get(SITE) == "one"
     assert nginx.pid == before
 
@@ -85,45 +85,43 @@ def test_bad_configuration_touches_nothing(nginx: Nginx, action: str) -> None:
 def test_restart_starts_what_does_not_run_and_reload_does_not(nginx: Nginx) -> None:
     stop(nginx.pid)
     done = nginx.shop.hook("nginx", "reload", *nginx.words)
-    assert done.returncode == 1
+    assert done.status == 1
     assert nginx.shop.get(SITE) == ""
     done = nginx.shop.hook("nginx", "restart", *nginx.words)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.output
     nginx.shop.wait_for_page(SITE, "one")
 
 
 def test_unknown_action_is_refused(shop: Shop) -> None:
-    assert shop.hook("nginx", "stop").returncode == 2
+    assert shop.hook("nginx", "stop").status == 2
 
 
 def test_check_follows_nginx(nginx: Nginx) -> None:
     words = ("--pid", nginx.pid_file, "--status", STATUS)
-    check = nginx.shop.check("nginx", *words, nobody=True)
-    assert check.returncode == 0, check.stdout
+    check = nginx.shop.check("nginx", *words, user="nobody")
+    assert check.status == 0, check.output
     stop(nginx.pid)
-    check = nginx.shop.check("nginx", *words, nobody=True)
-    assert (check.returncode, "does not run" in check.stdout) == (1, True)
+    check = nginx.shop.check("nginx", *words, user="nobody")
+    assert (check.status, "does not run" in check.output) == (1, True)
 
 
 def test_check_is_not_fooled_by_a_number_that_another_program_has_now(nginx: Nginx) -> None:
     stop(nginx.pid)
     nginx.pid_file.write_text(f"{os.getpid()}\n")
-    assert nginx.shop.check("nginx", "--pid", nginx.pid_file).returncode == 1
+    assert nginx.shop.check("nginx", "--pid", nginx.pid_file).status == 1
 
 
 def test_check_sees_that_connections_run_out(nginx: Nginx) -> None:
     words = ("--pid", nginx.pid_file, "--status", STATUS, "--max-active", "5")
-    assert nginx.shop.check("nginx", *words).returncode == 0
+    assert nginx.shop.check("nginx", *words).status == 0
     clients = [nginx.shop.connect(8080) for _ in range(6)]
     check = nginx.shop.check("nginx", *words)
-    assert (check.returncode, "7 active" in check.stdout) == (1, True)
+    assert (check.status, "7 active" in check.output) == (1, True)
     for client in clients:
         client.close()
-    wait_for(
-        lambda: nginx.shop.check("nginx", *words).returncode == 0, PATIENCE_S, "it has room again"
-    )
+    wait_for(lambda: nginx.shop.check("nginx", *words).status == 0, PATIENCE_S, "it has room again")
 
 
 def test_check_wants_the_page_of_stub_status(nginx: Nginx) -> None:
     check = nginx.shop.check("nginx", "--pid", nginx.pid_file, "--status", SITE)
-    assert (check.returncode, "not that of stub_status" in check.stdout) == (1, True)
+    assert (check.status, "not that of stub_status" in check.output) == (1, True)

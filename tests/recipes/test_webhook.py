@@ -80,7 +80,8 @@ def certificate(tmp_path: Path) -> Path:
         [
             "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
             "-nodes", "-days", "2", "-subj", "/CN=service",
-            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "certificate.pem",
+            "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", path, "-out", tmp_path / "certificate.pem",
         ],
         check=True,
         capture_output=True,
@@ -107,7 +108,7 @@ def token(shop: Shop, mode: int = 0o600) -> Path:
 
 def test_body_is_the_environment(shop: Shop, service: Service) -> None:
     done = shop.hook("webhook", "--url", URL, state="MASTER", **VARIABLES)
-    assert (done.returncode, done.stdout) == (0, f"webhook: {URL} answered 200\n")
+    assert (done.status, done.output) == (0, f"webhook: {URL} answered 200\n")
     ((headers, body),) = service.heard
     assert headers["Content-Type"] == "application/json"
     assert body == {
@@ -125,48 +126,48 @@ def test_answer_that_is_not_2xx_is_a_failure_and_redirects_are_not_followed(
 ) -> None:
     service.status = status
     done = shop.hook("webhook", "--url", URL)
-    assert (done.returncode, f"answered {status}" in done.stdout) == (1, True)
+    assert (done.status, f"answered {status}" in done.output) == (1, True)
     assert len(service.heard) == 1
 
 
 def test_service_that_does_not_answer_is_given_up(shop: Shop, service: Service) -> None:
     service.answers = False
     done = shop.hook("webhook", "--url", URL, "--timeout", "200ms")
-    assert (done.returncode, "timed out" in done.stdout) == (1, True)
+    assert (done.status, "timed out" in done.output) == (1, True)
 
 
 def test_service_that_is_not_there_is_a_failure(shop: Shop) -> None:
     done = shop.hook("webhook", "--url", URL)
-    assert (done.returncode, "refused" in done.stdout) == (1, True)
+    assert (done.status, "refused" in done.output) == (1, True)
 
 
 def test_headers_come_from_a_file(shop: Shop, service: Service) -> None:
     done = shop.hook("webhook", "--url", URL, "--headers", token(shop))
-    assert done.returncode == 0
+    assert done.status == 0
     headers, _ = service.heard[0]
     assert (headers["Authorization"], headers["X-Team"]) == ("Bearer s3cr3t", "edge")
-    assert "s3cr3t" not in done.stdout + done.stderr
+    assert "s3cr3t" not in done.output
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 def test_headers_that_others_can_read_are_refused(shop: Shop, service: Service, mode: int) -> None:
     done = shop.hook("webhook", "--url", URL, "--headers", token(shop, mode))
-    assert (done.returncode, "chmod 600" in done.stdout) == (2, True)
+    assert (done.status, "chmod 600" in done.output) == (2, True)
     assert service.heard == []
 
 
 def test_headers_do_not_travel_in_clear_text(lab: Lab, shop: Shop, service: Service) -> None:
     url = f"http://{lab['lb1'].ipv4}:8080/vipd"
     done = shop.hook("webhook", "--url", url, "--headers", token(shop))
-    assert (done.returncode, "clear text" in done.stdout) == (2, True)
+    assert (done.status, "clear text" in done.output) == (2, True)
     assert service.heard == []
-    assert shop.hook("webhook", "--url", url).returncode == 0
+    assert shop.hook("webhook", "--url", url).status == 0
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/", "127.0.0.1:8080"])
 def test_other_schemes_are_refused(shop: Shop, url: str) -> None:
     done = shop.hook("webhook", "--url", url)
-    assert (done.returncode, "no http:// or https:// URL" in done.stdout) == (2, True)
+    assert (done.status, "no http:// or https:// URL" in done.output) == (2, True)
 
 
 def test_certificate_must_be_one_that_is_trusted(
@@ -174,7 +175,7 @@ def test_certificate_must_be_one_that_is_trusted(
 ) -> None:
     url = URL.replace("http:", "https:")
     done = shop.hook("webhook", "--url", url)
-    assert (done.returncode, "CERTIFICATE_VERIFY_FAILED" in done.stdout) == (1, True)
+    assert (done.status, "CERTIFICATE_VERIFY_FAILED" in done.output) == (1, True)
     done = shop.hook("webhook", "--url", url, "--ca", certificate, "--headers", token(shop))
-    assert done.returncode == 0, done.stdout
+    assert done.status == 0, done.output
     assert tls_service.heard[0][0]["Authorization"] == "Bearer s3cr3t"
