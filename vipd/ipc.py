@@ -52,6 +52,10 @@ from vipd.model import (
 PROTOCOL = 2
 """Grows when a message changes its meaning; both ends must agree."""
 
+EXIT_REPLACED = 64
+"""Exit status of an engine whose supervisor is of another version: vipd was replaced on disk, and
+the supervisor must end and be started anew."""
+
 _LARGEST_DATAGRAM = 64 * 1024
 _LARGEST_MESSAGE = 64 * 1024 * 1024
 _ANCILLARY_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from vipd.ipc import Compiled, EngineState, StateApplied, ToEngine
+from vipd.duties import Duties
+from vipd.ipc import EXIT_REPLACED, Compiled, EngineState, StateApplied, ToEngine
 from vipd.model import MILLISECOND_NS as MS
 from vipd.model import SECOND_NS as S
-from vipd.model import Duration, NodeConfig
+from vipd.model import Duration, Health, NodeConfig, Verdict
 from vipd.supervisor import daemon
 from vipd.supervisor.guard import BACKOFF_LAST_NS, Death, Silence
 
@@ -41,6 +42,17 @@ class FakeGuard:
         return BACKOFF_LAST_NS
 
 
+class FakeStaff:
+    """Checks, hooks and a journal that nobody wants anything of."""
+
+    def configure(self, _duties: Duties) -> None: ...
+    def record(self, _happening: object) -> None: ...
+    def engine_works(self, _pid: int | None) -> None: ...
+    def engine_died(self, _cause: str, _pid: int, _status: int) -> None: ...
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return (Verdict("nginx", Health.HEALTHY),)
+
+
 def compiled(directory: Path, generation: int, timeout_ns: Duration) -> Compiled:
     state = EngineState("0", NodeConfig("lb1", (), generation), {}, b"")
     where = str(directory)
@@ -52,7 +64,9 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[daem
     monkeypatch.setattr(daemon, "EngineGuard", FakeGuard)
     monkeypatch.setattr(daemon.Supervisor, "_remove_leftovers", lambda *_: None)
     with socket.socket(socket.AF_UNIX) as name:
-        yield daemon.Supervisor(tmp_path / "vipd.yaml", compiled(tmp_path, 1, 200 * MS), name)
+        made = daemon.Supervisor(tmp_path / "vipd.yaml", compiled(tmp_path, 1, 200 * MS), name)
+        made._staff = FakeStaff()  # type: ignore[assignment]
+        yield made
 
 
 def allowed(supervisor: daemon.Supervisor) -> list[Duration]:
@@ -97,6 +111,30 @@ def test_silence_does_not_count_time_in_which_we_slept() -> None:
     silence.tick(25 * MS, 25 * MS)
     silence.tick(60 * S, 25 * MS)
     assert silence.silent_ns == 50 * MS
+
+
+# --- what an engine is told -----------------------------------------------------------------------
+
+
+def test_every_engine_is_started_with_the_health_of_now(
+    supervisor: daemon.Supervisor, tmp_path: Path
+) -> None:
+    supervisor._take_over(compiled(tmp_path, 2, 100 * MS))
+    guard = supervisor._guard
+    assert isinstance(guard, FakeGuard)
+    state = guard.sent[-1]
+    assert isinstance(state, EngineState)
+    assert state.config.generation == 2
+    assert state.health == (Verdict("nginx", Health.HEALTHY),)
+
+
+def test_an_engine_of_another_version_ends_us_so_that_we_become_it(
+    supervisor: daemon.Supervisor,
+) -> None:
+    supervisor._engine_died(Death(1, EXIT_REPLACED, killed_for_silence=False))
+    assert supervisor._stopping.is_set()
+    assert supervisor._exit == daemon.EXIT_FAILED
+    assert supervisor._restart is None
 
 
 # --- the service manager's watchdog ---------------------------------------------------------------

@@ -49,6 +49,10 @@ class ServiceManager:
     def stopping(self) -> bool:
         return self._send("STOPPING=1")
 
+    def needs(self, seconds: float) -> bool:
+        """The stop may take so long from now, whatever the unit's TimeoutStopSec says."""
+        return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
     def alive(self) -> bool:
         return self._send("WATCHDOG=1")
 

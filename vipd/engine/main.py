@@ -19,10 +19,14 @@ from vipd.adapters.netlink_codec import removal_of
 from vipd.adapters.process import freeze_gc, leave, lock_memory, raise_priority
 from vipd.engine.loop import Engine
 from vipd.errors import AdapterError
-from vipd.ipc import PROTOCOL, Channel, EngineState, Hello, Stopped
+from vipd.ipc import EXIT_REPLACED, PROTOCOL, Channel, EngineState, Hello, Stopped
 from vipd.model import ADDRESS_TAG
 
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Replaced(AdapterError):
+    """The supervisor is of another version: vipd was replaced on disk while it ran."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,16 +40,16 @@ def main(arguments: list[str]) -> int:
     def prepare(state: EngineState) -> None:
         """At the first state: ask the system for time and memory, and say what we got."""
         if (state.version, state.protocol) != (__version__, PROTOCOL):
-            raise AdapterError(
-                f"engine {__version__} was started by supervisor {state.version}: "
-                "vipd was replaced on disk, restart the service"
-            )
+            raise Replaced(f"engine {__version__} was started by supervisor {state.version}")
         obtained = {"realtime": raise_priority(state.realtime), "memory": lock_memory()}
         freeze_gc()
         channel.send(Hello(__version__, os.getpid(), obtained))
 
     try:
         Engine(channel, frames, arp, prepare).run()
+    except Replaced as replaced:
+        sys.stderr.write(f"vipd was replaced on disk: {replaced}\n")
+        return EXIT_REPLACED
     finally:
         # After a clean end there is nothing left to find; after any other this is the release.
         _release_everything()

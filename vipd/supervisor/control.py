@@ -2,7 +2,9 @@
 
 =================================  =============================================================
 GET  /status                       the whole node, as ``vipd status --json``
-GET  /explain?instance=NAME        status and the newest notes of one instance, or of all
+GET  /explain?instance=NAME        status and the newest entries of one instance, or of all
+GET  /events?after=ID&since=TIME&limit=N&wait=SECONDS
+                                   {"events": [...], "last": ID}: the journal
 POST /reload                       read the configuration again; 200 with the plan, 422 with the
                                    faults of a bad file, which changes nothing
 =================================  =============================================================
@@ -16,6 +18,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from vipd.adapters.journal_entry import Query, parse_query
 from vipd.errors import AdapterError
 from vipd.supervisor.loader import ConfigurationRefused
 
@@ -32,6 +35,7 @@ class Daemon(Protocol):
     async def status(self) -> dict[str, Any]: ...
     async def reload(self) -> tuple[str, ...]: ...
     def happened(self, instance: str, most: int) -> list[dict[str, Any]]: ...
+    async def events(self, query: Query, wait_s: float) -> dict[str, Any]: ...
 
 
 class ControlServer:
@@ -41,6 +45,7 @@ class ControlServer:
         app = web.Application(client_max_size=64 * 1024)
         app.router.add_get("/status", self._status)
         app.router.add_get("/explain", self._explain)
+        app.router.add_get("/events", self._events)
         app.router.add_post("/reload", self._reload)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=HUNG_CLIENT_S
@@ -85,6 +90,13 @@ class ControlServer:
             for name in names
         }
         return web.json_response({"node": status["node"], "instances": answer})
+
+    async def _events(self, request: web.Request) -> web.Response:
+        try:
+            query, wait_s = parse_query(request.query)
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(await self._daemon.events(query, wait_s))
 
     async def _reload(self, _request: web.Request) -> web.Response:
         try:

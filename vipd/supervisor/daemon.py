@@ -1,8 +1,9 @@
 """The daemon's life: start, reload, the engine's deaths, stop.
 
 Order at start: the node's name (one vipd per network namespace), what an earlier run left
-behind, configuration, the control socket, the engine. At stop: the engine releases and ends, then
-we. Until the engine is dead nobody else touches the host's addresses.
+behind, configuration, checks and hooks, the control socket, the engine. At stop: the ``leaving``
+hooks, the engine releases and ends, the ``stop`` hooks, then we. Until the engine is dead nobody
+else touches the host's addresses.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ import structlog
 
 from vipd import __version__
 from vipd.adapters.clock import boottime_ns
+from vipd.adapters.journal_entry import Query
 from vipd.adapters.systemd import ServiceManager
 from vipd.errors import AdapterError
 from vipd.ipc import (
+    EXIT_REPLACED,
     Compiled,
+    EngineState,
     Hello,
     Message,
     Noted,
@@ -34,12 +39,13 @@ from vipd.ipc import (
     StopWanted,
     ToEngine,
 )
-from vipd.model import SECOND_NS, NodeConfig, Note, Reason, Snapshot
-from vipd.supervisor import leftovers, log
+from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Reason, Snapshot
+from vipd.supervisor import entries, leftovers, log
 from vipd.supervisor.control import SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
-from vipd.supervisor.history import History
+from vipd.supervisor.hooks import LONGEST_LEAVING_S
 from vipd.supervisor.loader import ConfigurationRefused, load_again
+from vipd.supervisor.staff import STOP_BUDGET_S, Staff
 from vipd.supervisor.status import node_status
 
 STOP_TIMEOUT_S = 4.0
@@ -58,7 +64,6 @@ class Supervisor:
         self._runtime_dir = Path(compiled.runtime_dir)
         self._reloading = asyncio.Lock()
         self._log = structlog.get_logger()
-        self._history = History()
         self._manager = ServiceManager()
         self._guard = EngineGuard(self._hear, self._engine_died, (name.fileno(),))
         self._control = ControlServer(self, self._runtime_dir / SOCKET_NAME)
@@ -90,16 +95,27 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         self._remove_leftovers("an earlier run")
         leftovers.remember(self._runtime_dir, [self._config])
+        self._staff = Staff(
+            self._config.node, self._runtime_dir, Path(self._compiled.state_dir), self._insist
+        )
+        self._staff.configure(self._compiled.duties)
         # Before the engine: what can be refused is refused before anything is claimed.
         await self._control.start()
-        self._guard.start(self._compiled.state, self._compiled.engine_timeout_ns)
+        self._guard.start(self._wanted(), self._compiled.engine_timeout_ns)
         watchdog = loop.create_task(self._feed_watchdog())
         await self._stopping.wait()
         self._manager.stopping()
-        watchdog.cancel()
+        self._manager.needs(LONGEST_LEAVING_S + STOP_TIMEOUT_S + STOP_BUDGET_S)
+        await self._staff.leaving(_units_of(self._config), Reason.STOPPED.value)
         await self._stop_engine()
         await self._control.stop()
+        await self._staff.stop()
+        watchdog.cancel()
         return self._exit
+
+    def _wanted(self) -> EngineState:
+        """All that an engine must know, as it is now."""
+        return replace(self._compiled.state, health=self._staff.verdicts())
 
     async def _stop_engine(self) -> None:
         """A clean release by the engine; by us, if it does not do it in time."""
@@ -128,17 +144,18 @@ class Supervisor:
         The back-off may be as long as the watchdog: if it counted as idleness, a host whose
         engines keep dying would start them ever faster instead of ever slower.
         """
-        return self._guard.alive or self._restart is not None
+        return self._guard.alive or self._restart is not None or self._stopping.is_set()
 
     # --- the engine ---------------------------------------------------------------------------
 
     def _hear(self, message: Message) -> None:
         if isinstance(message, Noted):
-            self._history.dropped += message.dropped
+            self._staff.dropped += message.dropped
             for note in message.notes:
-                self._take_note(note)
+                self._staff.note(note)
         elif isinstance(message, SnapshotGiven):
             self._snapshot = message.snapshot
+            self._staff.alarms_of(message.snapshot)
             future = self._waiting.pop(message.request, None)
             if future is not None and not future.done():
                 future.set_result(message.snapshot)
@@ -148,13 +165,10 @@ class Supervisor:
         elif isinstance(message, StateApplied):
             if message.generation == self._config.generation:
                 self._guard.allow_silence(self._compiled.engine_timeout_ns)
+            self._staff.engine_works(self._guard.pid)
             # From now on status has something to show, even if this engine dies the next moment.
             self._guard.send(SnapshotWanted(0))
             self._say_ready()
-
-    def _take_note(self, note: Note) -> None:
-        self._history.add(note)
-        log.render(note)
 
     def _say_ready(self) -> None:
         config = self._config
@@ -167,6 +181,10 @@ class Supervisor:
         cause = "silent for too long" if death.killed_for_silence else "it ended by itself"
         self._log.error("engine-died", pid=death.pid, status=death.status, cause=cause)
         self._remove_leftovers("the dead engine")
+        self._staff.engine_died(cause, death.pid, death.status)
+        if death.status == EXIT_REPLACED:
+            self._fail("vipd-replaced", AdapterError("vipd was replaced on disk; starting anew"))
+            return
         self._restarts += 1
         delay_s = self._guard.next_delay_ns() / SECOND_NS
         self._restart = asyncio.get_running_loop().call_later(delay_s, self._start_again)
@@ -177,7 +195,7 @@ class Supervisor:
             return
         self._engine_gone.clear()
         try:
-            self._guard.start(self._compiled.state, self._compiled.engine_timeout_ns)
+            self._guard.start(self._wanted(), self._compiled.engine_timeout_ns)
         except AdapterError as error:
             self._fail("engine-not-started", error)
 
@@ -227,6 +245,8 @@ class Supervisor:
             try:
                 generation = self._config.generation + 1
                 compiled = await load_again(self._path, generation, self._config)
+                leaving = _units_that_leave(self._config, compiled.state.config)
+                await self._staff.leaving(leaving, Reason.REMOVED.value)
                 self._take_over(compiled)
             finally:
                 self._say_ready()
@@ -241,12 +261,16 @@ class Supervisor:
         old_ns, new_ns = self._compiled.engine_timeout_ns, compiled.engine_timeout_ns
         self._guard.allow_silence(max(old_ns, new_ns))
         self._compiled = compiled
-        self._insist(lambda: self._compiled.state)
+        self._staff.configure(compiled.duties)
+        self._insist(self._wanted)
         log.configure(compiled.log_level, compiled.log_format)
         for warning in compiled.warnings:
             self._log.warning("configuration-warning", warning=warning)
         generation = compiled.state.config.generation
         self._log.info("reloaded", generation=generation, changes=list(compiled.changes))
+        self._staff.record(
+            entries.configuration("reloaded", generation, compiled.changes, str(self._path))
+        )
 
     def _insist(self, message: Callable[[], ToEngine]) -> None:
         """Until the engine has taken it: one that does not read just now shall not miss it."""
@@ -266,14 +290,19 @@ class Supervisor:
             "age_ms": None if snapshot is None else (boottime_ns() - snapshot.now_ns) / 1e6,
             "engine": {"pid": self._guard.pid, "restarts": self._restarts, **self._obtained},
             "configuration": {"file": str(self._path), "generation": self._config.generation},
-            "alarms": [],
             "maintenance": None,
-            "notes_dropped": self._history.dropped,
+            "notes_dropped": self._staff.dropped,
             "log_lines_lost": log.STREAM.lost,
+            **self._staff.status(),
         }
 
     def happened(self, instance: str, most: int) -> list[dict[str, Any]]:
-        return self._history.of(instance, most)
+        """The newest entries about the instance, its group, and the node itself."""
+        unit = next((g.name for g in self._config.groups if instance in g.instances), instance)
+        return self._staff.happened((instance, unit, ""), most)
+
+    async def events(self, query: Query, wait_s: float) -> dict[str, Any]:
+        return await self._staff.events(query, wait_s)
 
     async def _take_snapshot(self) -> Snapshot | None:
         """A fresh one; an old one, whose age the status shows, if the engine does not answer."""
@@ -288,6 +317,26 @@ class Supervisor:
             return await asyncio.wait_for(future, SNAPSHOT_TIMEOUT_S)
         self._waiting.pop(request, None)
         return self._snapshot
+
+
+def _units_of(config: NodeConfig) -> dict[str, frozenset[InstanceConfig]]:
+    """The units by name: groups, and instances that are in none."""
+    group_of = {name: group.name for group in config.groups for name in group.instances}
+    units: dict[str, set[InstanceConfig]] = {}
+    for instance in config.instances:
+        units.setdefault(group_of.get(instance.name, instance.name), set()).add(instance)
+    return {name: frozenset(members) for name, members in units.items()}
+
+
+def _units_that_leave(old: NodeConfig, new: NodeConfig) -> list[str]:
+    """Units that a reload takes away, or makes other routers of: they release first."""
+
+    def routers(members: frozenset[InstanceConfig]) -> frozenset[object]:
+        return frozenset((each.name, each.router_key, each.unicast_peers) for each in members)
+
+    stays = {name: routers(members) for name, members in _units_of(new).items()}
+    before = {name: routers(members) for name, members in _units_of(old).items()}
+    return [name for name, members in before.items() if stays.get(name) != members]
 
 
 def prepare_directories(compiled: Compiled) -> None:
