@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,7 +210,8 @@ def vipd_command() -> list[str]:
 class VipdNode(Speaker):
     """vipd on a host, with its files in the host's directory.
 
-    ``extra`` is merged over the top level of the configuration (``checks``, ``fence``, ...).
+    ``extra`` is merged over the top level of the configuration (``checks``, ``fence``, ...),
+    ``more`` over the instance of each name (``track``, ``notify``, ...).
     """
 
     kind = "vipd"
@@ -221,8 +222,10 @@ class VipdNode(Speaker):
         router: Router,
         extra: dict[str, object] | None = None,
         others: Sequence[tuple[str, Router]] = (),
+        more: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         super().__init__(host, router)
+        self._more = more or {}
         self._routers = (("web", router), *others)
         self._extra = extra or {}
         self.config = host.directory / "vipd.yaml"
@@ -256,7 +259,10 @@ class VipdNode(Speaker):
             "runtime_dir": str(self.host.directory / "run"),
             "state_dir": str(self.host.directory / "state"),
             "log": {"level": "debug", "format": "json"},
-            "instances": {name: self._instance(router) for name, router in self._routers},
+            "instances": {
+                name: {**self._instance(router), **self._more.get(name, {})}
+                for name, router in self._routers
+            },
             **self._extra,
         }
 

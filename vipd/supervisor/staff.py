@@ -68,7 +68,7 @@ class Staff:
             node, self._hook_happened, runtime_dir=runtime_dir, state_dir=state_dir
         )
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
-        self.record(entries.daemon(f"started, vipd {__version__}"))
+        self.record(entries.daemon(f"started, version {__version__}"))
 
     # --- what is wanted of it -----------------------------------------------------------------
 
