@@ -151,8 +151,13 @@ class _Theatre:
             healed,
             self._corrected(back_ns, healed, fault),
         )
-        if len(masters) != 1 or masters[0] == fault.node:
-            return cell  # nobody to die, or the fault would die with its node
+        survivors = standings.keys() - {*masters, fault.node}
+        if (
+            len(masters) != 1
+            or masters[0] == fault.node
+            or (fault.kind is FaultKind.NODE and not survivors)
+        ):
+            return cell  # nobody to die, the fault would die with its node, or no host is left
         if healed != normally:
             scene = _Scene(self)
         scene.change(fault, broken=True)

@@ -53,6 +53,7 @@ def mismatches(cluster: Cluster, network: dict[Port, int]) -> Iterator[Finding]:
 class Aspect:
     """One key. ``value`` is compared, ``text`` shown; ``meaning`` says what a difference does."""
 
+    name: str
     key: str
     value: Callable[[InstanceConfig], object]
     text: Callable[[InstanceConfig], str]
@@ -79,6 +80,7 @@ def _mode(config: InstanceConfig) -> str:
 
 ASPECTS = (
     Aspect(
+        "vrid-differs",
         "vrid",
         lambda config: config.vrid,
         lambda config: str(config.vrid),
@@ -86,6 +88,7 @@ ASPECTS = (
         "each is a router of its own: several masters",
     ),
     Aspect(
+        "version-differs",
         "version",
         lambda config: config.version,
         lambda config: str(config.version),
@@ -93,6 +96,7 @@ ASPECTS = (
         "they discard each other's adverts: several masters",
     ),
     Aspect(
+        "family-differs",
         "vips",
         lambda config: config.family,
         lambda config: f"IPv{config.family.value} first",
@@ -101,6 +105,7 @@ ASPECTS = (
         "masters",
     ),
     Aspect(
+        "auth-differs",
         "auth",
         lambda config: config.auth_secret,
         _secret_text,
@@ -108,6 +113,7 @@ ASPECTS = (
         "they discard each other's adverts: several masters",
     ),
     Aspect(
+        "advert-interval-differs",
         "advert_interval",
         lambda config: config.advert_interval_ns,
         lambda config: format_duration(config.advert_interval_ns),
@@ -115,6 +121,7 @@ ASPECTS = (
         "version 2 discards what differs; in version 3 the failover time depends on who is master",
     ),
     Aspect(
+        "unicast-mode-differs",
         "unicast_peers",
         _mode,
         _mode,
@@ -122,6 +129,7 @@ ASPECTS = (
         "they do not hear each other: several masters",
     ),
     Aspect(
+        "preempt-differs",
         "preempt",
         lambda config: config.preempt,
         lambda config: str(config.preempt).lower(),
@@ -145,7 +153,7 @@ def _compare(aspect: Aspect, name: str, having: list[Pair]) -> Iterator[Finding]
         severity = ERROR if ERROR in severities else WARNING
         yield _finding(
             severity,
-            f"{aspect.key.replace('_', '-')}-differs",
+            aspect.name,
             member,
             ("instances", name, aspect.key),
             f"{said}; {aspect.meaning}",
@@ -204,12 +212,12 @@ def _vips(name: str, having: list[Pair]) -> Iterator[Finding]:
                 problem += "; version 2 discards such adverts: several masters"
             cure = f"list the same VIPs on all nodes ({_where(first, path)})"
             yield _finding(ERROR, "vips-differ", member, path, problem, cure)
-        elif config.advertised != first_config.advertised:
+        elif set(config.advertised) != set(first_config.advertised):
             problem = (
-                f"{_listed(config)} are advertised on {member.name}, "
+                f"{_listed(config)} advertised on {member.name}, "
                 f"{_listed(first_config)} on {first.name}"
             )
-            cure = f"advertise the same VIPs in the same order ({_where(first, path)})"
+            cure = f"advertise the same VIPs on all nodes ({_where(first, path)})"
             severity = _as_version_demands(config)
             yield _finding(severity, "advertised-list-differs", member, path, problem, cure)
         yield from _prefixes(name, member, first, mine, its)

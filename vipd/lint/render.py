@@ -9,7 +9,7 @@ from vipd.lint.faults import Fault, FaultKind
 from vipd.lint.forecast import Cell, UnitForecast
 from vipd.lint.report import Report, vips_of
 from vipd.lint.times import WorstCase
-from vipd.model import MILLISECOND_NS, Duration
+from vipd.model import MILLISECOND_NS, SECOND_NS, Duration
 
 NOBODY = "NOBODY"
 HEADINGS = ("if this fails", "master is", "once it is healed", "and if that master dies")
@@ -36,10 +36,11 @@ def _unit(report: Report, unit: UnitForecast) -> Iterator[str]:
     rows = [HEADINGS, ("nothing", who(unit.normally), "", "")]
     rows += [_row(unit, fault, cell) for fault, cell in unit.cells.items()]
     yield from _aligned(rows)
-    others = [fault for fault in report.forecast.faults if fault not in unit.cells]
-    names = dict.fromkeys(_thing(fault) for fault in others if fault.node)
-    if names:
-        yield f"  It does not depend on: {', '.join(names)}."
+    mattering = {_thing(fault) for fault in unit.cells}
+    others = dict.fromkeys(map(_thing, report.forecast.faults))
+    spared = [name for name in others if name not in mattering]
+    if spared:
+        yield f"  It does not depend on: {', '.join(spared)}."
 
 
 def _row(unit: UnitForecast, fault: Fault, cell: Cell) -> tuple[str, str, str, str]:
@@ -73,13 +74,17 @@ def _healed(unit: UnitForecast, cell: Cell) -> str:
 
 
 def about(duration: Duration) -> str:
-    """To a tenth of a second above one, to ten milliseconds below."""
-    unit_ns = (100 if duration >= 1000 * MILLISECOND_NS else 10) * MILLISECOND_NS
-    return format_duration(-(-duration // unit_ns) * unit_ns)
+    """``530ms``, ``3.6s``, ``5m04s``: never less than it is."""
+    if duration < SECOND_NS:
+        return f"{-(-duration // (10 * MILLISECOND_NS)) * 10}ms"
+    tenths = -(-duration // (100 * MILLISECOND_NS))
+    if tenths < 600:
+        return f"{tenths / 10:.1f}s"
+    seconds = -(-duration // SECOND_NS)
+    return f"{seconds // 60}m{seconds % 60:02}s"
 
 
 def _worst(unit: UnitForecast, cases: Iterable[WorstCase]) -> Iterator[str]:
-    yield f"  At worst {unit.plan.name} is without its master for:"
     rows = [
         (
             case.what,
@@ -88,7 +93,11 @@ def _worst(unit: UnitForecast, cases: Iterable[WorstCase]) -> Iterator[str]:
         )
         for case in cases
     ]
-    yield from _aligned(rows) if rows else ["  nothing that can be foreseen"]
+    if rows:
+        yield f"  At worst {unit.plan.name} is without its master for:"
+        yield from _aligned(rows)
+    else:
+        yield f"  Nobody takes {unit.plan.name} over from its master."
 
 
 def _said(case: WorstCase) -> Iterator[tuple[str, Duration]]:

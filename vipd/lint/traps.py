@@ -37,7 +37,7 @@ def traps(forecast: Forecast) -> Iterator[Finding]:
         yield from _weights(view)
         yield from _delays(view)
         yield from _ties(view)
-        yield from _same_everywhere(view)
+    yield from _same_everywhere([_View(forecast, unit) for unit in forecast.units])
 
 
 class _View:
@@ -298,21 +298,23 @@ def _tie_winner(view: _View, one: Member, other: Member, instance: str) -> str:
     return f"the higher address is master, {known[best]} ({format_address(best)})"
 
 
-def _same_everywhere(view: _View) -> Iterator[Finding]:
+def _same_everywhere(views: list[_View]) -> Iterator[Finding]:
+    """Once for each check, whatever number of units tracks it."""
     told: set[str] = set()
-    for member in view.members.values():
-        for track in tracks_of(member, view.plan):
-            target = _target(view, track)
-            if not target or track.weight is None or track.name in told:
-                continue
-            told.add(track.name)
-            problem = (
-                f"every node asks {target}: when that is down, {track.name} fails on all and "
-                "nobody moves; it counts only where one node's way to it is broken"
-            )
-            cure = "check what belongs to the node itself, if that is what you mean"
-            path = view.track_path(member, track)
-            yield view.finding(WARNING, "same-on-all-nodes", member, path, problem, cure)
+    for view in views:
+        for member in view.members.values():
+            for track in tracks_of(member, view.plan):
+                target = _target(view, track)
+                if not target or track.weight is None or track.name in told:
+                    continue
+                told.add(track.name)
+                problem = (
+                    f"every node asks {target}: when that is down, {track.name} fails on all and "
+                    "nobody moves; it counts only where one node's way to it is broken"
+                )
+                cure = "check what belongs to the node itself, if that is what you mean"
+                path = view.track_path(member, track)
+                yield view.finding(WARNING, "same-on-all-nodes", member, path, problem, cure)
 
 
 def _target(view: _View, track: Track) -> str:
