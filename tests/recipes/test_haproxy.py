@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -145,10 +146,13 @@ def test_disabled_frontend_accepts_nobody_until_it_is_enabled(haproxy: HaProxy) 
 
 
 def test_disabled_frontend_is_waited_for_until_its_sessions_end(haproxy: HaProxy) -> None:
-    with haproxy.shop.connect(8080) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
-        assert "1 sessions" in haproxy.order("disable", "web", "--wait", "300ms")
+    client = haproxy.shop.connect(8080)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    assert "1 sessions" in haproxy.order("disable", "web", "--wait", "300ms")
+    ends = threading.Timer(0.5, client.close)
+    ends.start()
     assert "0 sessions" in haproxy.order("disable", "web", "--wait", "5s")
+    ends.join()
 
 
 def test_drained_server_keeps_no_sessions(haproxy: HaProxy) -> None:

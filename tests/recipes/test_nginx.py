@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.shop import PATIENCE_S, Shop, stop
+from tests.recipes.shop import PATIENCE_S, Shop, gone, stop
 from vipd.lab.hosts import wait_for
 
 pytestmark = pytest.mark.realroot
@@ -28,7 +28,7 @@ class Nginx:
             "nginx.conf",
             f"pid {self.pid_file};\nerror_log {self.shop.directory}/nginx.log;\nuser www-data;\n"
             "events { worker_connections 64; }\n"
-            "http { access_log off; server { listen 127.0.0.1:8080;\n"
+            "http { access_log off; server { listen 127.0.0.1:8080 reuseport;\n"
             "location = /status { stub_status; }\n"
             f'location / {{ return 200 "{word}"; }} }} }}\n',
         )
@@ -68,16 +68,29 @@ def test_restart_takes_the_new_configuration_with_a_new_master(nginx: Nginx) -> 
     done = nginx.shop.hook("nginx", "restart", *nginx.words)
     assert done.status == 0, done.output
     nginx.shop.wait_for_page(SITE, "two")
+    wait_for(lambda: gone(before), PATIENCE_S, "the old master ends")
+    # With reuseport the new one could bind before: the old one would take the pid file along.
+    assert nginx.shop.check("nginx", "--pid", nginx.pid_file).status == 0
     assert nginx.pid != before
 
 
 @pytest.mark.parametrize("action", ["reload", "restart"])
-def test_bad_configuration_touches_nothing(nginx: Nginx, action: str) -> None:
+@pytest.mark.parametrize(
+    ("good", "bad", "words"),
+    [
+        ("listen", "lissten", 'unknown directive "lissten"'),
+        # only the test finds it: nginx -s reload says that all is well, and nothing happens
+        ("listen 127.0.0.1", "listen 203.0.113.1", "Cannot assign requested address"),
+    ],
+)
+def test_bad_configuration_touches_nothing(
+    nginx: Nginx, action: str, good: str, bad: str, words: str
+) -> None:
     before = nginx.pid
-    nginx.config.write_text(nginx.config.read_text().replace("listen", "lissten"))
+    nginx.config.write_text(nginx.config.read_text().replace(good, bad))
     done = nginx.shop.hook("nginx", action, *nginx.words)
     assert done.status == 1
-    assert 'unknown directive "lissten"' in done.output
+    assert words in done.output
     assert nginx.shop.get(SITE) == "one"
     assert nginx.pid == before
 
