@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import os
+import pwd
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.config.test_faults import FACTS, faults_of, web
 from vipd.config.health import detection_ns
-from vipd.config.load import Loaded, load_text
+from vipd.config.load import Loaded, examine, load_text
 from vipd.config.types import format_duration
 from vipd.duties import (
     CheckConfig,
@@ -131,6 +134,7 @@ FAULTS = [
     ("http: '/healthz'", "http", "'/healthz' is not a URL", "http://HOST"),
     ("http: 'ftp://h/'", "http", "is not a URL", "http://HOST"),
     ("http: 'http://h:99999/'", "http", "impossible port", "http://HOST"),
+    ("http: 'http://h:0/'", "http", "impossible port", "http://HOST"),
     ("http: 'http://:80/'", "http", "has no host", "http://HOST"),
     ("http: 'http://u:hunter2@h/'", "http", "holds a user or a password", "Authorization"),
     ("http: 'u:hunter2@h'", "http", "this is not a URL", "http://HOST"),
@@ -235,10 +239,12 @@ def test_a_check_that_nothing_tracks() -> None:
     assert "nothing tracks it" in warning.problem
 
 
-def test_a_damaged_track_is_not_taken_for_a_missing_one() -> None:
-    text = with_check("file: /x").replace("{check: a}", "{check: a b}")
-    loaded_faults = faults_of(text, facts=None)
-    assert [fault.key for fault in loaded_faults] == ["instances.web.track[0].check"]
+def test_a_damaged_track_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
+    config = tmp_path / "vipd.yaml"
+    config.write_text(with_check("file: /x").replace("{check: a}", "{check: a b}"))
+    report = examine(config, facts=None, node="lb1")
+    assert [fault.key for fault in report.faults] == ["instances.web.track[0].check"]
+    assert report.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -317,6 +323,25 @@ def test_a_user_that_may_not_run_it(program: Path) -> None:
     assert "chmod o+x" in warning.cure
 
 
+@pytest.mark.realroot
+def test_the_bits_of_the_owner_decide_for_the_owner() -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "probe"
+        program.write_text("#!/bin/sh\n")
+        program.parent.chmod(0o755)
+        os.chown(program, nobody.pw_uid, nobody.pw_gid)
+        for mode, warnings in ((0o500, 0), (0o077, 1)):
+            program.chmod(mode)
+            loaded = on_host(f"script: {program}, user: nobody", Path())
+            assert len(loaded.warnings) == warnings, oct(mode)
+
+
+def test_a_damaged_user_is_not_taken_for_root(program: Path) -> None:
+    program.chmod(0o777)
+    assert host_fault(f"script: {program}, user: a b")[0] == "checks.a.user"
+
+
 def test_the_authorities_are_read(tmp_path: Path) -> None:
     options = f"http: 'https://h/', ca_file: {tmp_path}/ca.pem"
     key, problem, _cure = host_fault(options)
@@ -340,10 +365,8 @@ def test_warnings_of_the_host(options: str, key: str, problem: str) -> None:
 
 
 def test_headers_in_a_file_that_everybody_can_read(tmp_path: Path) -> None:
-    from vipd.config.load import examine
-
     config = tmp_path / "vipd.yaml"
-    for header, count in (("authorization", 1), ("Accept", 0)):
+    for header, count in (("AUTHORIZATION", 1), ("Accept", 0)):
         config.write_text(with_check(f"{URL}, headers: {{{header}: hunter2}}"))
         config.chmod(0o644)
         report = examine(config, facts=None, node="lb1")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from vipd.config.diff import plan
 from vipd.config.load import Loaded, load_text
-from vipd.duties import CheckConfig, HookSet, HttpProbe
+from vipd.duties import CheckConfig, HookSet, HttpProbe, Initial
+from vipd.ipc import Compiled, CompileWanted
+from vipd.supervisor.compile import compile_file
 
 WEB = "  web: {interface: eth0, vrid: 51, vips: [192.0.2.100/24]}\n"
 API = "  api: {interface: eth0, vrid: 52, vips: [192.0.2.101/24]}\n"
@@ -121,12 +124,13 @@ def test_checks_come_change_and_go(probe: str, shown: str) -> None:
     one = f"{APART}checks: {{a: {{{probe}}}}}\n"
     assert planned(APART, one) == (*KEPT, f"check a: new: {shown}, every 1s")
     assert planned(one, APART) == (*KEPT, "check a: removed")
-    other = f"{APART}checks: {{a: {{file: /other, interval: 2s, fall: 4}}}}\n"
+    other = f"{APART}checks: {{a: {{file: /other, interval: 2s, fall: 4, initial: healthy}}}}\n"
     assert planned(one, other) == (
         *KEPT,
         f"check a: {shown} -> file /other",
         "check a: interval 1s -> 2s",
         "check a: fall 3 -> 4",
+        "check a: initial wait -> healthy",
     )
 
 
@@ -139,7 +143,8 @@ def test_options_of_a_check_are_not_repeated() -> None:
 def test_every_field_of_a_check_is_seen() -> None:
     loaded = load(f"{APART}checks: {{a: {{http: 'http://h/'}}}}\n")
     (check,) = loaded.duties.checks
-    others = {"interval_ns": 9, "timeout_ns": 9, "rise": 9, "fall": 9, "initial": None}
+    others = {"interval_ns": 9, "timeout_ns": 9, "rise": 9, "fall": 9}
+    others["initial"] = Initial.HEALTHY
     assert set(others) == {field.name for field in fields(CheckConfig)} - {"name", "probe"}
     probes = [
         replace(check.probe, **{field.name: "other"})
@@ -147,7 +152,7 @@ def test_every_field_of_a_check_is_seen() -> None:
         if field.name != "headers"
     ]
     changed = [replace(check, probe=probe) for probe in probes]
-    changed += [replace(check, **{name: value}) for name, value in others.items() if value]
+    changed += [replace(check, **{name: value}) for name, value in others.items()]
     for other in changed:
         duties = replace(loaded.duties, checks=(other,))
         lines = plan(loaded.node_config, loaded.node_config, loaded.duties, duties)
@@ -181,3 +186,16 @@ def test_hooks() -> None:
 def test_without_duties_only_the_engines_part_is_compared() -> None:
     one = load(f"{APART}checks: {{a: {{file: /x}}}}\n")
     assert plan(load(APART).node_config, one.node_config) == KEPT
+
+
+def test_the_child_that_reads_the_file_hands_over_duties_and_plan(tmp_path: Path) -> None:
+    config = tmp_path / "vipd.yaml"
+    config.write_text(f"node: lb1\n{APART}checks: {{a: {{file: /x}}}}\n")
+    old = load(APART)
+    compiled = compile_file(CompileWanted(str(config), 2, old.node_config, old.duties))
+    assert isinstance(compiled, Compiled)
+    assert [check.name for check in compiled.duties.checks] == ["a"]
+    assert compiled.changes == (*KEPT, "check a: new: file /x, every 1s")
+    first = compile_file(CompileWanted(str(config), 1))
+    assert isinstance(first, Compiled)
+    assert (first.changes, first.duties) == ((), compiled.duties)
