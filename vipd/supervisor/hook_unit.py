@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vipd.adapters.session import session_of
+from vipd.adapters.session import Session, members, session_of, signal_all
 from vipd.duties import HookPlan
 from vipd.model import SECOND_NS
 from vipd.supervisor import scripts
@@ -41,6 +41,10 @@ HURRIED_GRACE_S = 0.5
 """Between SIGTERM and SIGKILL where vipd's own end, or a planned release, waits for it."""
 
 LONGEST_PAUSE_S = 60.0
+
+LEFT_GRACE_S = 1.0
+LEFT_STEP_S = 0.01
+"""How long, and how often, it is looked whether the rest of a session is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class HookUnit:
         self._current: Change | None = None
         self._running: HookEvent | None = None
         self._pid = 0
+        self._session: Session | None = None
+        self._record_path: Path | None = None
         self._news = asyncio.Event()
         self.worker = asyncio.get_running_loop().create_task(self._work())
         self.worker.add_done_callback(surface)
@@ -221,8 +227,7 @@ class HookUnit:
             timeout_s, grace_s = min(timeout_s, left_s), HURRIED_GRACE_S
             if left_s <= 0:
                 return self._event(step, change, HookOutcome.SKIPPED, "there was no time left")
-        recorded: list[Path] = []
-        self._running = event
+        self._running, self._record_path, self._session = event, None, None
         try:
             outcome = await scripts.run(
                 command_of(step, change),
@@ -230,8 +235,11 @@ class HookUnit:
                 environment=environment,
                 timeout_s=timeout_s,
                 grace_s=grace_s,
-                started=lambda pid: recorded.append(self._record(pid, event)),
+                started=self._note_start,
             )
+            if outcome.status != 0 and self._session is not None:
+                # Its group is killed; nothing of it may be alive beside the next hook.
+                await sessions_ended([self._session], signal.SIGKILL)
         except scripts.ScriptRefused as error:
             return replace(event, outcome=HookOutcome.REFUSED, detail=str(error))
         except asyncio.CancelledError:
@@ -239,8 +247,8 @@ class HookUnit:
             raise
         finally:
             self._running, self._pid = None, 0
-            for path in recorded:
-                self._around.records.remove(path)
+            if self._record_path is not None:
+                self._around.records.remove(self._record_path)
         return replace(
             event,
             outcome=_judge(outcome),
@@ -251,8 +259,11 @@ class HookUnit:
             output=outcome.output,
         )
 
-    def _record(self, pid: int, event: HookEvent) -> Path:
-        self._pid = pid
+    def _note_start(self, pid: int) -> None:
+        event = self._running
+        if event is None:
+            return
+        self._pid, self._session = pid, session_of(pid)
         run = Run(
             event.unit,
             event.name,
@@ -261,7 +272,7 @@ class HookUnit:
             event.sequence,
             event.command,
         )
-        return self._around.records.add(run, session_of(pid))
+        self._record_path = self._around.records.add(run, self._session)
 
     # --- what became of it --------------------------------------------------------------------
 
@@ -294,6 +305,7 @@ class HookUnit:
         queued = [c.state for c in (self._role, self._leaving, self._stop) if c is not None]
         return {
             "state": self.state,
+            "telling": None if self._current is None else self._current.state,
             "running": None if self._running is None else _shown_running(self._running),
             "queued": queued,
             "last": None if self.last is None else _shown(self.last),
@@ -335,6 +347,22 @@ def surface(task: asyncio.Task[None]) -> None:
     """A worker that failed is our fault: raised here, the daemon hears of it at once."""
     if not task.cancelled():
         task.result()
+
+
+async def sessions_ended(sessions: list[Session], number: signal.Signals) -> bool:
+    """Send a signal to all that is left until nothing is, or the grace is over."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + LEFT_GRACE_S
+    signalled: set[int] = set()
+    while True:
+        alive = {pid for found in sessions for pid in members(found)}
+        if not alive:
+            return True
+        if loop.time() > end_s:
+            return False
+        signal_all(alive - signalled, number)
+        signalled |= alive
+        await asyncio.sleep(LEFT_STEP_S)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

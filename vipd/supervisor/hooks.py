@@ -35,7 +35,7 @@ from vipd.duties import HookPlan, Occasion
 from vipd.model import SECOND_NS, Note, Reason
 from vipd.supervisor.hook_event import LEAVING, MASTER, STOP, Change, HookEvent, HookOutcome
 from vipd.supervisor.hook_record import Records, Run, begin_life
-from vipd.supervisor.hook_unit import HookUnit, Surroundings, surface
+from vipd.supervisor.hook_unit import HookUnit, Surroundings, sessions_ended, surface
 
 __all__ = ["HookEvent", "HookOutcome", "HookRunner"]
 
@@ -43,9 +43,6 @@ LONGEST_LEAVING_S = 5.0
 
 REMOVAL_WAIT_S = 5.0
 """How long the stop hooks of a unit that a reload removed wait for word of its release."""
-
-LEFT_GRACE_S = 1.0
-LEFT_STEP_S = 0.02
 
 _SAID_BY_STOP = (Reason.STOPPED.value, Reason.REMOVED.value)
 
@@ -184,29 +181,13 @@ class HookRunner:
         left = self._records.found()
         sessions = [found for _path, _run, found in left]
         alive = [bool(session.members(found)) for found in sessions]
-        if not await _ended(sessions, signal.SIGTERM):
+        if not await sessions_ended(sessions, signal.SIGTERM):
             # What this does not end hangs in the kernel, and will not run a line of its own again.
-            await _ended(sessions, signal.SIGKILL)
+            await sessions_ended(sessions, signal.SIGKILL)
         for (path, run, _session), was_alive in zip(left, alive, strict=True):
             self._happened(_lost(run, was_alive))
             self._records.remove(path)
         self._cleaned.set()
-
-
-async def _ended(sessions: list[session.Session], number: signal.Signals) -> bool:
-    """Send a signal to all that is left until nothing is, or the grace is over."""
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + LEFT_GRACE_S
-    signalled: set[int] = set()
-    while True:
-        alive = {pid for found in sessions for pid in session.members(found)}
-        if not alive:
-            return True
-        if loop.time() > end_s:
-            return False
-        session.signal_all(alive - signalled, number)
-        signalled |= alive
-        await asyncio.sleep(LEFT_STEP_S)
 
 
 def _lost(run: Run, was_alive: bool) -> HookEvent:

@@ -6,7 +6,8 @@ Rules
 2. It runs as ``user`` (``adapters.spawn`` says what it inherits: nothing). As root only if nobody
    but root can change what runs (``adapters.trusted_path``); that is judged at every run.
 3. The run ends when the program ends. What it left running in the background is not waited for, and
-   loses its output.
+   loses its output. If the program failed, that is killed: it will be run again, and must not meet
+   the rest of itself.
 4. At the timeout its process group gets SIGTERM, and SIGKILL when the program has ended, at the
    latest after ``grace_s``. A run whose waiting task is cancelled is killed at once.
 5. Time in which we did not run ourselves does not count: a program that was frozen together with
@@ -78,6 +79,8 @@ async def run(
 
     ``started`` is told the process, which leads its own session and process group.
     """
+    if any("\0" in word for word in command):
+        raise ScriptRefused("a null byte in the command; remove it")
     account = _judge(command[0], user)
     begin_ns = time.monotonic_ns()
     child = _start(command, account, environment, output_limit)
@@ -182,7 +185,7 @@ class _Child:
 
     def close(self) -> tuple[int | None, str]:
         """Exit status and output; a program that still runs is killed and forgotten."""
-        if not self._end.done():
+        if not self._end.done() or _look(self._pidfd, os.WNOWAIT) != 0:
             self.signal(signal.SIGKILL)
         self._read_rest()
         if self._resume is not None:
@@ -190,7 +193,7 @@ class _Child:
         self._loop.remove_reader(self._pipe)
         os.close(self._pipe)
         self._loop.remove_reader(self._pidfd)
-        status = _reap(self._pidfd)
+        status = _look(self._pidfd)
         if status is None:
             self._loop.add_reader(self._pidfd, _bury_later, self._loop, self._pidfd)
         else:
@@ -232,16 +235,16 @@ class _Child:
             return  # somebody in the background holds the other end
 
 
-def _reap(pidfd: int) -> int | None:
-    """None while it lives."""
-    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+def _look(pidfd: int, without_reaping: int = 0) -> int | None:
+    """Exit code, or minus the signal; None while it lives."""
+    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | without_reaping)
     if ended is None:
         return None
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _bury_later(loop: asyncio.AbstractEventLoop, pidfd: int) -> None:
-    _reap(pidfd)
+    _look(pidfd)
     loop.remove_reader(pidfd)
     os.close(pidfd)
 
