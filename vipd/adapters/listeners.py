@@ -1,0 +1,418 @@
+"""Is there another host that listens to VRRP on this link, right now?
+
+A master that is to give its mastership away wants to know whether anybody could take it. In plain
+VRRP a backup never says a word, so it has to be asked, in a way that changes nothing for it or
+for the network. Three questions, by what the instance uses:
+
+=================  ===========================================================================
+IPv4 multicast     An IGMPv3 query for the one group 224.0.0.18: the kernel of every member
+                   answers with a membership report (RFC 3376 §5.2), whatever its VRRP daemon.
+IPv6 multicast     An echo request to ff02::12: the kernel of every member answers (RFC 4443
+                   §4.2), unless ``echo_ignore_multicast`` is set there.
+one known host     A unicast peer, or a router heard earlier: it answers an echo request, and
+                   does not answer a datagram of protocol 112 with "protocol unreachable"
+                   (IPv6: "unknown next header"), so some socket took the datagram.
+=================  ===========================================================================
+
+Why it disturbs nobody
+----------------------
+* The query is *group-specific* and goes to members of the group only; ``igmp`` says why each of
+  its fields can change nothing.
+* The echo request has hop limit 1 and goes to members of the group only.
+* The datagram of protocol 112 is no advert, three times over: TTL 254 (RFC 9568 §7.1: discarded
+  unless it is 255), VRID 0, which no router can have, version and type 0. Its receiver counts it
+  as discarded, and that is all.
+* Nothing joins a group, so our own host reports nothing. Only the card's filter is opened for
+  the address that reports go to.
+
+What the answer proves
+----------------------
+That another host's *kernel* listens. A daemon that is frozen looks like a living one, its socket
+is open. A backup of another VRID on the same link looks like ours. And silence is no proof of
+absence: a switch that snoops IGMP in hardware may keep the reports from us, a firewall the echo,
+and a host may be told not to report link-local groups (``igmp_link_local_mcast_reports``).
+Therefore the answer is advice to an operator who can overrule it, never an input of the election.
+
+Nothing here blocks: the sockets are read by the event loop, and closed by a thread, because a
+packet socket's end waits for an RCU grace period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vipd.adapters import bpf, netlink
+from vipd.adapters.igmp import checksum, query, reporter
+from vipd.errors import AdapterError, PermissionMissing
+from vipd.model import Address, Family, Link, format_address
+
+ATTEMPTS = 3
+"""A question or its answer may be lost, like every multicast."""
+
+GRACE_S = 0.03
+"""After the first answer: what left at the same time (a refusal, a second host) arrives by then."""
+
+_VRRP = 112
+GROUP = socket.inet_pton(socket.AF_INET, "224.0.0.18")
+_GROUP6 = socket.inet_pton(socket.AF_INET6, "ff02::12")
+_GROUP4_MAC = bytes.fromhex("01005e000012")
+_REPORTS_MAC = bytes.fromhex("01005e000016")  # 224.0.0.22, where version 3 reports go
+
+_ECHO4, _ECHO_REPLY4, _ECHO6, _ECHO_REPLY6 = 8, 0, 128, 129
+_NO_ADVERT = bytes(8)
+_HOP_LIMIT_OF_NO_ADVERT = 254
+
+# <linux/if_packet.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>, <linux/in6.h>
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_MULTICAST = 263, 1, 0
+_PACKET_OUTGOING = 4
+_ETH_P_IP = 0x0800
+_SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
+_SO_BINDTOIFINDEX = 62
+_LARGEST_PACKET = 65_535
+
+_ECHO_HEADER = struct.Struct("!BBHHH")
+_PACKET_MEMBERSHIP = struct.Struct("=iHH8s")
+_PKTINFO6 = struct.Struct("=16si")
+
+# IP header, byte 9: the protocol
+_ONLY_IGMP = (
+    bpf.load_byte(bpf.NETWORK_HEADER + 9),
+    bpf.skip_unless_equal(socket.IPPROTO_IGMP, 1),
+    bpf.ACCEPT,
+    bpf.DROP,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The other hosts that listen, as far as one was found, and what was asked, in words.
+
+    ``found`` are addresses, or the MAC of a host that answers without one. The search ends with
+    the first answer, so they need not be all.
+    """
+
+    found: tuple[str, ...]
+    asked: str
+
+
+async def find_listeners(
+    interface: str,
+    family: Family,
+    source: Address | None,
+    unicast_peers: Sequence[Address] = (),
+    timeout_s: float = 1.0,
+    *,
+    heard: Sequence[Address] = (),
+) -> Listeners:
+    """Ask, at most ``timeout_s`` long. ``heard``: routers whose adverts were heard earlier.
+
+    With ``unicast_peers`` nobody else is asked, without it the group and ``heard``. Raises
+    AdapterError where nothing can be asked at all.
+    """
+    links, addresses = netlink.dump()
+    link = next((link for link in links if link.name == interface), None)
+    if link is None:
+        raise AdapterError(f"there is no interface {interface}", errno.ENODEV)
+    own = {address.address for address in addresses}
+    directly = [peer for peer in unicast_peers or heard if peer not in own]
+    questions: list[_Question] = []
+    try:
+        try:
+            if not unicast_peers and family is Family.IPV4:
+                questions.append(_GroupQuery(link, own, {other.mac for other in links}))
+            elif not unicast_peers:
+                questions.append(_GroupEcho(link, source, own))
+            questions.extend(_DirectQuestion(link, source, peer) for peer in directly)
+        except OSError as error:
+            raise _refused(f"asking for VRRP listeners on {interface}", error) from error
+        found = await _ask(questions, timeout_s)
+        return Listeners(found, "; ".join(question.words for question in questions))
+    finally:
+        sockets = [sock for question in questions for sock in question.sockets]
+        await asyncio.to_thread(_close, sockets)
+
+
+# --- asking -----------------------------------------------------------------------------------
+
+
+class _Question(Protocol):
+    """``ask`` sends it, ``hear`` reads what came at one of its sockets, ``found`` judges.
+
+    ``refused``: the answer was a clear no, so that asking again is of no use.
+    """
+
+    sockets: tuple[socket.socket, ...]
+    words: str
+    refused: bool
+
+    def ask(self) -> None: ...
+    def hear(self, sock: socket.socket) -> bool: ...
+    def found(self) -> tuple[str, ...]: ...
+
+
+async def _ask(questions: Sequence[_Question], timeout_s: float) -> tuple[str, ...]:
+    """Ask everybody, again and again, until somebody is found or the time is up."""
+    loop = asyncio.get_running_loop()
+    answered = asyncio.Event()
+    pairs = [(question, sock) for question in questions for sock in question.sockets]
+
+    def hear(question: _Question, sock: socket.socket) -> None:
+        if _drain(question, sock):
+            answered.set()
+
+    for question, sock in pairs:
+        loop.add_reader(sock, hear, question, sock)
+    try:
+        for _attempt in range(ATTEMPTS):
+            asked = [question for question in questions if not question.refused]
+            if not asked:
+                break
+            for question in asked:
+                with contextlib.suppress(OSError):  # no route, no neighbour: no answer
+                    question.ask()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), timeout_s / ATTEMPTS)
+                await asyncio.sleep(GRACE_S)
+            answered.clear()
+            for question, sock in pairs:  # a late loop: what waits has come in time
+                _drain(question, sock)
+            found = tuple(dict.fromkeys(who for question in questions for who in question.found()))
+            if found:
+                return found
+        return ()
+    finally:
+        for _question, sock in pairs:
+            loop.remove_reader(sock)
+
+
+def _drain(question: _Question, sock: socket.socket) -> bool:
+    """Read until nothing waits; whether anything was an answer."""
+    answer = False
+    while True:
+        try:
+            answer |= question.hear(sock)
+        except BlockingIOError:
+            return answer
+        except OSError:
+            continue  # the error that a socket reports is gone once it was reported
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _refused(what: str, error: OSError) -> AdapterError:
+    if isinstance(error, PermissionError):
+        cure = "run as root, or with CAP_NET_RAW and CAP_NET_ADMIN"
+        return PermissionMissing(f"{what}: {error.strerror}; {cure}", error.errno or 0)
+    return AdapterError(f"{what}: {error.strerror}", error.errno or 0)
+
+
+# --- the group, IPv4 --------------------------------------------------------------------------
+
+
+class _GroupQuery:
+    """IGMPv3: who is a member of 224.0.0.18?"""
+
+    refused = False
+
+    def __init__(self, link: Link, own: set[Address], own_macs: set[bytes]) -> None:
+        self.words = f"asked for the members of 224.0.0.18 on {link.name} (IGMP)"
+        self._link = link
+        self._own, self._own_macs = own, own_macs
+        self._found: dict[str, None] = {}
+        # Of no protocol until the filter stands, so that nothing else gets in before.
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+        self.sockets: tuple[socket.socket, ...] = (sock,)
+        try:
+            bpf.attach(sock, _ONLY_IGMP)
+            for mac in (_REPORTS_MAC, _GROUP4_MAC):
+                membership = _PACKET_MEMBERSHIP.pack(
+                    link.index, _PACKET_MR_MULTICAST, len(mac), mac
+                )
+                sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+            sock.bind((link.name, _ETH_P_IP))
+        except OSError:
+            sock.close()
+            raise
+
+    def ask(self) -> None:
+        self.sockets[0].sendto(query(GROUP), (self._link.name, _ETH_P_IP, 0, 0, _GROUP4_MAC))
+
+    def hear(self, sock: socket.socket) -> bool:
+        packet, (_name, _protocol, kind, _type, mac) = sock.recvfrom(_LARGEST_PACKET)
+        source = reporter(packet, GROUP)
+        ours = kind == _PACKET_OUTGOING or mac in self._own_macs or source in self._own
+        if source is None or ours:
+            return False
+        self._found[format_address(source) if any(source) else mac.hex(":")] = None
+        return True
+
+    def found(self) -> tuple[str, ...]:
+        return tuple(self._found)
+
+
+# --- the group, IPv6 --------------------------------------------------------------------------
+
+
+class _GroupEcho:
+    """An echo request to ff02::12."""
+
+    refused = False
+
+    def __init__(self, link: Link, source: Address | None, own: set[Address]) -> None:
+        self.words = f"sent an echo request to ff02::12 on {link.name}"
+        self._link = link
+        self._own = own
+        self._echo = _Echo(Family.IPV6)
+        self._found: dict[str, None] = {}
+        sock = _icmp_socket(Family.IPV6, link)
+        self.sockets: tuple[socket.socket, ...] = (sock,)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        self._info = _PKTINFO6.pack(source or bytes(16), link.index)
+
+    def ask(self) -> None:
+        target = (format_address(_GROUP6), 0, 0, self._link.index)
+        ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, self._info)]
+        self.sockets[0].sendmsg([self._echo.request()], ancillary, 0, target)
+
+    def hear(self, sock: socket.socket) -> bool:
+        packet, sender = sock.recvfrom(_LARGEST_PACKET)
+        source = socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])
+        if source in self._own or not self._echo.is_answer(packet):
+            return False
+        self._found[format_address(source)] = None
+        return True
+
+    def found(self) -> tuple[str, ...]:
+        return tuple(self._found)
+
+
+# --- one known host ---------------------------------------------------------------------------
+
+
+class _DirectQuestion:
+    """It lives, and it does not say that it knows no VRRP.
+
+    Hosts limit how often they refuse (Linux: six at once, then one a second for each asker), and
+    a refusal that was saved looks like a yes. So after a refusal nothing more is asked.
+    """
+
+    def __init__(self, link: Link, source: Address | None, peer: Address) -> None:
+        family = Family.IPV4 if len(peer) == 4 else Family.IPV6
+        self._peer = format_address(peer)
+        self.words = f"asked {self._peer} whether it takes VRRP (ICMP)"
+        self._echo = _Echo(family)
+        self._lives = self.refused = False
+        echo = _icmp_socket(family, link)
+        self.sockets: tuple[socket.socket, ...] = (echo,)
+        try:
+            vrrp = _raw_socket(family, _VRRP, link)
+            self.sockets = (echo, vrrp)
+            _announce_errors(vrrp, family)
+            scope = (0, 0, link.index) if family is Family.IPV6 else (0,)
+            for sock in self.sockets:
+                if source is not None:
+                    sock.bind((format_address(source), *scope))
+                sock.connect((self._peer, *scope))
+        except OSError:
+            _close(self.sockets)
+            raise
+
+    def ask(self) -> None:
+        """The datagram first: what refuses it is on its way before the echo reply is."""
+        echo, vrrp = self.sockets
+        vrrp.send(_NO_ADVERT)
+        echo.send(self._echo.request())
+
+    def hear(self, sock: socket.socket) -> bool:
+        if sock is self.sockets[1]:
+            try:
+                sock.recv(_LARGEST_PACKET)  # the peer's own adverts; not what we ask for
+            except BlockingIOError:
+                raise
+            except OSError:
+                self.refused = True
+            return False
+        if not self._echo.is_answer(sock.recv(_LARGEST_PACKET)):
+            return False
+        self._lives = True
+        return True
+
+    def found(self) -> tuple[str, ...]:
+        return (self._peer,) if self._lives and not self.refused else ()
+
+
+def _announce_errors(sock: socket.socket, family: Family) -> None:
+    """Report ICMP errors on ``sock``; and make sure that no receiver takes what it sends."""
+    if family is Family.IPV4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT_OF_NO_ADVERT)
+        return
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOP_LIMIT_OF_NO_ADVERT)
+
+
+# --- ICMP -------------------------------------------------------------------------------------
+
+
+class _Echo:
+    """Echo requests of one asker, and how to know their replies from everybody else's."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._nonce = os.urandom(16)
+        self._identifier = int.from_bytes(os.urandom(2))
+        self._sequence = 0
+
+    def request(self) -> bytes:
+        self._sequence += 1
+        kind = _ECHO4 if self._family is Family.IPV4 else _ECHO6
+        header = (kind, 0, 0, self._identifier, self._sequence)
+        message = _ECHO_HEADER.pack(*header) + self._nonce
+        if self._family is Family.IPV6:
+            return message  # the kernel sums, it knows the source
+        return message[:2] + checksum(message) + message[4:]
+
+    def is_answer(self, packet: bytes) -> bool:
+        kind = _ECHO_REPLY6
+        if self._family is Family.IPV4:
+            packet = packet[(packet[0] & 0x0F) * 4 :]
+            kind = _ECHO_REPLY4
+        return packet[:1] == bytes((kind,)) and packet[_ECHO_HEADER.size :] == self._nonce
+
+
+def _raw_socket(family: Family, protocol: int, link: Link) -> socket.socket:
+    kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+    sock = socket.socket(kind, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, link.index)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _icmp_socket(family: Family, link: Link) -> socket.socket:
+    """A raw ICMP socket on the link that hears echo replies only."""
+    if family is Family.IPV4:
+        sock = _raw_socket(family, socket.IPPROTO_ICMP, link)
+        sock.setsockopt(
+            _SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << _ECHO_REPLY4) & 0xFFFFFFFF)
+        )
+        return sock
+    sock = _raw_socket(family, socket.IPPROTO_ICMPV6, link)
+    blocked = bytearray(b"\xff" * 32)
+    word = (_ECHO_REPLY6 >> 5) * 4
+    mask = ~(1 << (_ECHO_REPLY6 & 31)) & 0xFFFFFFFF
+    blocked[word : word + 4] = struct.pack("=I", mask)
+    sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(blocked))
+    return sock
