@@ -311,7 +311,7 @@ def test_names(names: tuple[str, str], wanted: str, matches: bool) -> None:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Iterator[Callable[[str], ScriptProbe]]:
+def script() -> Iterator[Callable[[str], ScriptProbe]]:
     """Makes a check script; run as root from a directory that only root can change."""
     folder = Path(f"/run/vipd-test-{os.getpid()}")
     folder.mkdir(mode=0o755)
@@ -330,6 +330,7 @@ def script(tmp_path: Path) -> Iterator[Callable[[str], ScriptProbe]]:
     folder.rmdir()
 
 
+@pytest.mark.realroot
 def test_script_by_its_exit_status(script: Callable[[str], ScriptProbe]) -> None:
     assert ask(script("exit 0")).detail == "exit status 0"
     assert ask(script("echo; echo all well; echo more")).detail == "all well"
@@ -338,6 +339,7 @@ def test_script_by_its_exit_status(script: Callable[[str], ScriptProbe]) -> None
     assert ask(script("kill -SEGV $$")).detail.startswith("killed by SIGSEGV")
 
 
+@pytest.mark.realroot
 def test_script_that_hangs_times_out(script: Callable[[str], ScriptProbe]) -> None:
     found = ask(script("echo before; sleep 60"), timeout_s=0.2)
     assert found.word is Word.TIMED_OUT
