@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.recipes.shop import PATIENCE_S, Shop, gone, stop
-from vipd.lab.hosts import wait_for
+from vipd.lab.hosts import descendants, wait_for
 
 pytestmark = pytest.mark.realroot
 
@@ -64,6 +65,8 @@ def test_reload_takes_the_new_configuration_without_a_new_master(nginx: Nginx) -
 
 def test_restart_takes_the_new_configuration_with_a_new_master(nginx: Nginx) -> None:
     before = nginx.pid
+    for worker in descendants(before)[1:]:
+        os.kill(worker, signal.SIGSTOP)  # the old master has to wait for them
     nginx.says("two")
     done = nginx.shop.hook("nginx", "restart", *nginx.words)
     assert done.status == 0, done.output
