@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import FakeDaemon, vipd, vipd_without_privileges
+from vipd.adapters import journal_file
 from vipd.cli import client
 from vipd.config.schema import Config
 from vipd.errors import AdapterError, DaemonAbsent, VipdError
@@ -20,8 +21,10 @@ from vipd.supervisor import control
 
 def test_the_names_are_the_daemons() -> None:
     assert client.SOCKET_NAME == control.SOCKET_NAME
-    default = Config.model_validate({"instances": {}}).runtime_dir
-    assert Path(default) == client.DEFAULT_RUNTIME_DIR
+    assert client.JOURNAL_NAME == journal_file.FILE_NAME
+    defaults = Config.model_validate({"instances": {}})
+    assert Path(defaults.runtime_dir) == client.DEFAULT_RUNTIME_DIR
+    assert Path(defaults.state_dir) == client.DEFAULT_STATE_DIR
 
 
 @pytest.mark.parametrize(
@@ -29,22 +32,24 @@ def test_the_names_are_the_daemons() -> None:
     [
         ("runtime_dir: /run/other\n", "/run/other"),
         ("node: lb1\ninstances: {a: {b: [c, {d: e}]}}\nruntime_dir: '/run/x y'\n", "/run/x y"),
-        ("instances: {runtime_dir: /wrong}\nlist: [runtime_dir, /wrong]\n", "/run/vipd"),
+        ("instances: {runtime_dir: /wrong}\nlist: [runtime_dir, /wrong]\n", None),
+        ("state_dir: /var/x\nruntime_dir: /run/x\n", "/run/x"),
         ("runtime_dir: /run/early\n}{ broken from here", "/run/early"),
-        ("runtime_dir: [/wrong]\n", "/run/vipd"),
-        ("? [runtime_dir]\n: /wrong\n", "/run/vipd"),
-        ("- runtime_dir\n- /wrong\n", "/run/vipd"),
-        ("", "/run/vipd"),
+        ("runtime_dir: [/wrong]\n", None),
+        ("? [runtime_dir]\n: /wrong\n", None),
+        ("- runtime_dir\n- /wrong\n", None),
+        ("", None),
     ],
 )
-def test_runtime_dir_is_read_without_judging_the_file(text: str, expected: str) -> None:
-    assert client.runtime_dir_in(text.encode()) == Path(expected)
+def test_runtime_dir_is_read_without_judging_the_file(text: str, expected: str | None) -> None:
+    found = client.path_in(text.encode(), "runtime_dir")
+    assert found == (None if expected is None else Path(expected))
 
 
 @pytest.mark.parametrize("text", [b"}{", b"\xff\xfe\x00", b"a: [1\nruntime_dir: /run/x\n"])
 def test_what_is_broken_before_the_key_is_an_error(text: bytes) -> None:
     with pytest.raises((yaml.YAMLError, ValueError)):
-        client.runtime_dir_in(text)
+        client.path_in(text, "runtime_dir")
 
 
 def test_a_broken_file_costs_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +59,14 @@ def test_a_broken_file_costs_a_warning(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == f"warning: {config} is broken; trying /run/vipd\n"
     assert client.control_socket(tmp_path / "none") == Path("/run/vipd/control.sock")
     assert "cannot be read (No such file or directory)" in capsys.readouterr().err
+
+
+def test_the_journal_is_in_the_state_dir(tmp_path: Path) -> None:
+    config = tmp_path / "vipd.yaml"
+    config.write_text("state_dir: /srv/vipd\n")
+    assert client.journal_file(config) == Path("/srv/vipd/journal.db")
+    config.write_text("node: lb1\n")
+    assert client.journal_file(config) == Path("/var/lib/vipd/journal.db")
 
 
 @pytest.mark.parametrize("command", ["status", "explain", "reload"])

@@ -6,6 +6,7 @@ import string
 import time
 from dataclasses import replace
 from enum import Enum
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -38,7 +39,8 @@ def test_every_fault_says_what_to_do() -> None:
     faults = [
         *(Reason.INTERFACE_MISSING, Reason.INTERFACE_DOWN, Reason.NO_SOURCE_ADDRESS),
         *(Reason.OWNED_ADDRESS_MISSING, Reason.FOREIGN_ADDRESS, Reason.ADDRESS_VANISHES),
-        *(Reason.CLAIM_REFUSED, Reason.SEND_REFUSED),
+        *(Reason.CLAIM_REFUSED, Reason.SEND_REFUSED, Reason.CANNOT_LISTEN),
+        *(Reason.CHECK_FAILED, Reason.TRACKED_INTERFACE_DOWN),
     ]
     assert all(REASONS[reason].cure for reason in faults)
 
@@ -48,6 +50,7 @@ def test_history_lines_name_no_field_that_is_not_one() -> None:
     known = {
         *("from", "to", "reason", "detail", "priority", "source", "remark", "vips", "vip"),
         *("errno", "addresses", "mac", "address", "new", "old", "late_ms", "generation", "error"),
+        *("state", "was", "because", "silent_ms"),
     }
     used = {name for text in NOTES.values() for _, name, _, _ in string.Formatter().parse(text)}
     assert used - {None} <= known
@@ -126,26 +129,29 @@ def test_what_belongs_to_no_instance(daemon: FakeDaemon) -> None:
     assert "5 entries were dropped under load." in text
 
 
+def happened(now: float, kind: str, subject: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"time": now, "kind": kind, "subject": subject, "cause": "", "fields": fields}
+
+
 def test_history_in_sentences(daemon: FakeDaemon) -> None:
     now = time.time()
     move = {"from": "BACKUP", "to": "CANDIDATE", "reason": "master-left", "detail": ""}
+    discard = {"reason": "ttl", "source": "192.0.2.9", "held_back": 41}
+    verdict = {"was": "healthy", "verdict": "failed", "detail": "status 500"}
     daemon.history = [
-        {"time": now, "kind": "transition", "instance": "web", **move, "priority": 150},
-        {"time": now, "kind": "claimed", "instance": "web", "vips": 2},
-        {
-            "time": now,
-            "kind": "advert-discarded",
-            "instance": "web",
-            "reason": "ttl",
-            "source": "192.0.2.9",
-            "held_back": 41,
-        },
-        {"time": now, "kind": "of-tomorrow", "instance": "", "depth": 3},
+        happened(now, "transition", "web", {**move, "priority": 150}),
+        happened(now, "claimed", "web", {"vips": 2}),
+        happened(now, "advert-discarded", "web", discard),
+        happened(now, "check", "nginx", verdict),
+        happened(now, "configured", "edge", {"generation": 3}),
+        happened(now, "of-tomorrow", "", {"depth": 3}),
     ]
     text = explain(daemon, "web")
     assert "BACKUP -> CANDIDATE: master-left" in text
     assert "the kernel has all 2 VIPs" in text
     assert "discarded an advert from 192.0.2.9: ttl (and 41 more like it)" in text
+    assert "check nginx: healthy -> failed: status 500" in text
+    assert "edge: configuration 3 taken over" in text
     assert "of-tomorrow depth=3" in text
 
 

@@ -8,7 +8,9 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 from tests.cli.conftest import BACKUP, FAULT, MASTER, PROGRAM, FakeDaemon, vipd
 from vipd.cli.app import app
 from vipd.cli.wording import moment, span
-from vipd.model import State
+from vipd.model import Health, State, TrackKind, TrackSnapshot
 
 
 def status(daemon: FakeDaemon, *options: str) -> str:
@@ -58,6 +60,62 @@ def test_columns_are_aligned_and_nothing_is_cut(daemon: FakeDaemon) -> None:
 def test_a_weighed_priority_shows_its_base(daemon: FakeDaemon) -> None:
     daemon.instances = [replace(BACKUP, priority_effective=40)]
     assert " 40 (base 100) " in status(daemon)
+
+
+def check(**values: Any) -> dict[str, Any]:
+    return {"verdict": "healthy", "since": time.time() - 60, "last_ms": 1.234, "detail": "200"} | (
+        values
+    )
+
+
+def test_each_check_has_a_line_below_the_instances(daemon: FakeDaemon) -> None:
+    hangs = {"verdict": "timed-out", "detail": "no end within 500 ms", "stale": True}
+    daemon.more = {
+        "checks": {
+            "nginx": check(),
+            "db": check(**hangs, last_ms=None),
+            "load": check(number=-7, detail="/run/load"),
+        }
+    }
+    heading, *rows = status(daemon).splitlines()[5:]
+    assert heading.split() == ["CHECK", "VERDICT", "FOR", "LAST", "DETAIL"]
+    assert [row.split(maxsplit=3) for row in rows] == [
+        ["nginx", "healthy", "1m00s", "1.2ms  200"],
+        ["db", "timed-out", "1m00s", "stale: no end within 500 ms"],
+        ["load", "healthy", "1m00s", "1.2ms  -7: /run/load"],
+    ]
+
+
+def test_maintenance_stands_above_everything(daemon: FakeDaemon) -> None:
+    since = time.time() - 60
+    daemon.more = {"maintenance": {"since": since, "until": since + 1800, "by": "uid 0"}}
+    clock = r"\d\d:\d\d:\d\d"
+    assert re.fullmatch(
+        rf"MAINTENANCE: this node takes no mastership, since {clock}, until {clock} \(by uid 0\)",
+        status(daemon).splitlines()[1],
+    )
+    daemon.more = {"maintenance": {"since": since, "until": None, "by": "uid 0"}}
+    assert "until it is ended (by uid 0)" in status(daemon)
+
+
+def test_an_instance_names_its_group(daemon: FakeDaemon) -> None:
+    daemon.instances = [replace(BACKUP, unit="edge"), replace(MASTER, unit="api")]
+    rows = status(daemon).splitlines()[2:]
+    assert [row.partition("  ")[0] for row in rows] == ["web [edge]", "api"]
+
+
+def test_json_has_the_tracks_and_what_the_unit_is(daemon: FakeDaemon) -> None:
+    track = TrackSnapshot("nginx", TrackKind.CHECK, Health.UNHEALTHY, -60, False, -60)
+    daemon.instances = [replace(BACKUP, unit="edge", tracks=(track,), held=True, preempt=False)]
+    shown = json.loads(status(daemon, "--json"))["instances"]["web"]
+    assert (shown["unit"], shown["group"]) == ("edge", "edge")
+    assert (shown["held"], shown["preempt"]) == (True, False)
+    assert shown["tracks"] == [
+        {
+            **{"name": "nginx", "kind": "check", "health": "unhealthy", "number": None},
+            **{"weight": -60, "reverse": False, "contribution": -60},
+        }
+    ]
 
 
 def test_faults_are_told_below(daemon: FakeDaemon) -> None:
@@ -138,6 +196,17 @@ def test_a_terminal_gets_a_coloured_table(daemon: FakeDaemon) -> None:
     assert output.count("\x1b[33m1/2") == 1
     assert "\x1b[33m1/1" not in output
     assert "SINCE" in output
+
+
+def test_a_terminal_gets_the_checks_in_colours(daemon: FakeDaemon) -> None:
+    daemon.more = {
+        "checks": {"nginx": check(), "db": check(verdict="failed", detail="refused")},
+        "maintenance": {"since": time.time(), "until": None, "by": "uid 0"},
+    }
+    output = on_terminal(daemon, 120)
+    assert "\x1b[32mhealthy\x1b[0m" in output
+    assert "\x1b[1;31mfailed\x1b[0m" in output
+    assert "\x1b[1;33mMAINTENANCE: this node takes no mastership" in output
 
 
 def test_a_narrow_terminal_keeps_the_values_whole(daemon: FakeDaemon) -> None:

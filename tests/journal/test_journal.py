@@ -132,6 +132,22 @@ def test_who_waits_is_woken_by_the_next_entry_or_by_the_time(path: Path) -> None
     asyncio.run(run())
 
 
+def test_nobody_waits_when_the_daemon_ends(path: Path) -> None:
+    async def run() -> None:
+        journal = Journal.open(path)
+        last = journal.add("transition", "web", {"n": 1})
+        query = Query(limit=9, after=last)
+        waiting = asyncio.create_task(journal.answer(query, wait_s=PATIENCE_S * 2))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            journal.end_waiting()
+            assert (await waiting)["events"] == []
+            assert (await journal.answer(query, wait_s=PATIENCE_S * 2))["events"] == []
+        await journal.close()
+
+    asyncio.run(run())
+
+
 def test_an_entry_about_somebody_else_moves_the_follower_on(path: Path) -> None:
     async def run() -> None:
         journal = Journal.open(path)

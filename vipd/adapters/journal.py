@@ -67,6 +67,7 @@ class Journal:
         self._whole = False  # nothing older than the ring is anywhere else
         self._last_id = int(time.time() * 1000)
         self._lost_told = 0
+        self._ending = False
         self._loaded = asyncio.Event()
         self._arrived = asyncio.Event()
         self._writer = _Writer(path, open_file, self._from_thread)
@@ -102,9 +103,12 @@ class Journal:
             self._whole = False
         self._ring.append(entry)
         self._writer.put(entry)
+        self._wake_waiting()
+        return entry.id
+
+    def _wake_waiting(self) -> None:
         self._arrived.set()
         self._arrived = asyncio.Event()
-        return entry.id
 
     def _tell_loss(self) -> None:
         if self.dropped > self._lost_told and self.failing is None:
@@ -126,6 +130,11 @@ class Journal:
     def written(self) -> int:
         """The newest id of this run that the file has; 0 before the first."""
         return self._writer.written
+
+    def end_waiting(self) -> None:
+        """Answer all who wait for an entry, now and from now on: the daemon is about to end."""
+        self._ending = True
+        self._wake_waiting()
 
     async def close(self) -> None:
         """Write what waits, if the disk takes it in time."""
@@ -165,7 +174,7 @@ class Journal:
         until = self._loop.time() + min(seconds, LONGEST_WAIT_S)
         while self._last_id <= after:
             left_s = until - self._loop.time()
-            if left_s <= 0:
+            if left_s <= 0 or self._ending:
                 return False
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left_s)

@@ -22,6 +22,9 @@ COMMANDS = {
     "schema": "vipd.cli.configuration",
     "status": "vipd.cli.status",
     "explain": "vipd.cli.explain",
+    "events": "vipd.cli.events",
+    "maintenance": "vipd.cli.orders",
+    "switchover": "vipd.cli.orders",
     "reload": "vipd.cli.reload",
     "watch": "vipd.cli.watch",
 }

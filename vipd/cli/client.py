@@ -1,8 +1,9 @@
 """Talks to the daemon: HTTP and JSON over its control socket.
 
-Where the socket is stands in the configuration file, as ``runtime_dir``. The file is not judged
-for that: it is read only as far as that key, because ``status`` must work most of all when the
-file is broken. What cannot be read costs a warning, and the default directory is tried.
+Where the socket is stands in the configuration file, as ``runtime_dir``, and where the journal is,
+as ``state_dir``. The file is not judged for that: it is read only as far as that key, because
+``status`` must work most of all when the file is broken. What cannot be read costs a warning, and
+the default directory is tried.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ import yaml
 from vipd.errors import AdapterError, DaemonAbsent, PermissionMissing, VipdError
 
 DEFAULT_RUNTIME_DIR = Path("/run/vipd")
+DEFAULT_STATE_DIR = Path("/var/lib/vipd")
 SOCKET_NAME = "control.sock"
+JOURNAL_NAME = "journal.db"
 PATIENCE_S = 5.0
 RELOAD_PATIENCE_S = 70.0
 """The daemon gives the child that reads the file a minute; then it says so itself."""
@@ -60,14 +64,24 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def request(path: Path, method: str, target: str, timeout_s: float = PATIENCE_S) -> Answer:
-    """Ask the daemon behind the control socket ``path``.
+def request(
+    path: Path,
+    method: str,
+    target: str,
+    timeout_s: float = PATIENCE_S,
+    body: Mapping[str, Any] | None = None,
+) -> Answer:
+    """Ask the daemon behind the control socket ``path``; ``body`` goes as JSON.
 
     Raises DaemonAbsent if nobody answers, PermissionMissing if we may not ask.
     """
     connection = _UnixConnection(path, timeout_s)
     try:
-        connection.request(method, target)
+        if body is None:
+            connection.request(method, target)
+        else:
+            headers = {"Content-Type": "application/json"}
+            connection.request(method, target, json.dumps(body), headers)
         response = connection.getresponse()
         return Answer(response.status, response.read().decode("utf-8", errors="replace"))
     except PermissionError as error:
@@ -85,9 +99,9 @@ def request(path: Path, method: str, target: str, timeout_s: float = PATIENCE_S)
         connection.close()
 
 
-def ask(path: Path, target: str) -> dict[str, Any]:
+def ask(path: Path, target: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
     """GET ``target``, which the daemon must have; raises VipdError with its complaint."""
-    return accepted(request(path, "GET", target)).value
+    return accepted(request(path, "GET", target, timeout_s)).value
 
 
 def accepted(answer: Answer) -> Answer:
@@ -103,20 +117,30 @@ def accepted(answer: Answer) -> Answer:
 
 def control_socket(config: Path) -> Path:
     """The control socket of the daemon that runs by ``config``; warns where it had to guess."""
+    return _directory(config, "runtime_dir", DEFAULT_RUNTIME_DIR) / SOCKET_NAME
+
+
+def journal_file(config: Path) -> Path:
+    """The journal of the daemon that runs by ``config``; warns where it had to guess."""
+    return _directory(config, "state_dir", DEFAULT_STATE_DIR) / JOURNAL_NAME
+
+
+def _directory(config: Path, key: str, default: Path) -> Path:
     try:
         with config.open("rb") as stream:
-            found = runtime_dir_in(stream.read(_LARGEST_FILE))
+            found = path_in(stream.read(_LARGEST_FILE), key)
     except OSError as error:
-        _warn(config, f"cannot be read ({error.strerror})")
-        found = DEFAULT_RUNTIME_DIR
+        trouble = f"cannot be read ({error.strerror})"
     except (yaml.YAMLError, ValueError):
-        _warn(config, "is broken")
-        found = DEFAULT_RUNTIME_DIR
-    return found / SOCKET_NAME
+        trouble = "is broken"
+    else:
+        return found or default
+    print(f"warning: {config} {trouble}; trying {default}", file=sys.stderr)
+    return default
 
 
-def runtime_dir_in(text: bytes) -> Path:
-    """``runtime_dir:`` at the top of a YAML text; nothing behind it is looked at.
+def path_in(text: bytes, wanted: str) -> Path | None:
+    """The path under the key ``wanted`` at the top of a YAML text; nothing behind it is looked at.
 
     Raises yaml.YAMLError or ValueError for a text that is broken before it.
     """
@@ -130,13 +154,9 @@ def runtime_dir_in(text: bytes) -> Path:
         elif depth == 1 and key is None:
             key = event.value if isinstance(event, yaml.ScalarEvent) else ""
         elif depth == 1 and key is not None:
-            if key == "runtime_dir" and isinstance(event, yaml.ScalarEvent) and event.value:
+            if key == wanted and isinstance(event, yaml.ScalarEvent) and event.value:
                 return Path(event.value)
             key = None
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-    return DEFAULT_RUNTIME_DIR
-
-
-def _warn(config: Path, trouble: str) -> None:
-    print(f"warning: {config} {trouble}; trying {DEFAULT_RUNTIME_DIR}", file=sys.stderr)
+    return None

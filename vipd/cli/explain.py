@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from enum import Enum
 from typing import Annotated, Any, TypeVar
@@ -18,15 +17,16 @@ import typer
 
 from vipd.cli.client import accepted, ask, control_socket, request
 from vipd.cli.configuration import DEFAULT_CONFIG, ConfigOption
+from vipd.cli.prospects import arithmetic, prospects
 from vipd.cli.status import staleness
-from vipd.cli.vocabulary import DISCARDS, NOTES, REASONS, REMARKS, Text
+from vipd.cli.telling import told as event
+from vipd.cli.vocabulary import DISCARDS, REASONS, REMARKS, Text
 from vipd.cli.wording import moment, span
-from vipd.model import DiscardReason, NoteKind, Reason, Remark
+from vipd.model import DiscardReason, Reason, Remark
 
 _WIDTH = 100
 _LABEL = 12
 _REMARK_PREFIX = "remarks."
-_NOT_FIELDS = frozenset({"time", "kind", "instance"})
 _Word = TypeVar("_Word", bound=Enum)
 _Lines = Iterator[tuple[str, str]]
 
@@ -52,19 +52,21 @@ def explain(instance: InstanceArgument = None, config: ConfigOption = DEFAULT_CO
     if (text := staleness(shown)) is not None:
         print(f"STALE: {text}\n")
     for name, values in explained["instances"].items():
-        print("\n".join(told(name, explained["node"], values, now)), end="\n\n")
+        print("\n".join(told(name, values, shown, now)), end="\n\n")
     print("\n".join(_laid_out(_node(shown))))
 
 
-def told(name: str, node: str, instance: dict[str, Any], now: float) -> list[str]:
-    """Everything about one instance, as lines."""
-    since = instance["since"]
+def told(name: str, instance: dict[str, Any], shown: dict[str, Any], now: float) -> list[str]:
+    """Everything about one instance, as lines; ``shown`` is the status of the whole node."""
+    since, node = instance["since"], shown["node"]
     head = (
         f"{name} on {node}: {instance['state']} for {span(now - since)}, since {moment(since, now)}"
     )
-    parts = (_why, _faults, _vips, _priority, _master, _waiting, _discarded, _odd, _other_counters)
-    lines = [line for part in parts for line in part(instance)]
-    return [head, *_laid_out(iter(lines)), *_history(instance["history"], now)]
+    lines = [line for part in (_why, _faults, _vips, _priority) for line in part(instance)]
+    lines += prospects(name, instance, shown, now)
+    parts = (_master, _waiting, _discarded, _odd, _other_counters)
+    lines += [line for part in parts for line in part(instance)]
+    return [head, *_laid_out(iter(lines)), *_history(name, instance["history"], now)]
 
 
 def _laid_out(lines: _Lines) -> list[str]:
@@ -130,11 +132,7 @@ def _vip(vip: dict[str, Any]) -> str:
 
 
 def _priority(instance: dict[str, Any]) -> _Lines:
-    priority = instance["priority"]
-    parts = [f"{part['name']} {part['weight']:+d}" for part in priority["contributions"]]
-    sum_of = f": {priority['base']} as configured, {', '.join(parts)}" if parts else ""
-    configured = "" if parts else ", as configured"
-    yield "priority", f"{priority['effective']}{sum_of}{configured}."
+    yield "priority", arithmetic(instance["priority"])
 
 
 def _master(instance: dict[str, Any]) -> _Lines:
@@ -162,6 +160,8 @@ def _waiting(instance: dict[str, Any]) -> _Lines:
     left_ms = timers["next_in_ms"]
     if state == "FAULT":
         yield "waits for", "the end of its faults; then it starts as a backup by itself."
+    elif instance["reason"] == Reason.CHECK_PENDING.value:
+        yield "waits for", f"the first verdict of {instance['detail']}; then it starts as a backup."
     elif state == "BACKUP" and left_ms is not None:
         down, skew = timers["master_down_interval_ms"], timers["skew_ms"]
         yield (
@@ -241,22 +241,10 @@ def _node(shown: dict[str, Any]) -> _Lines:
         yield "history", f"{shown['notes_dropped']} entries were dropped under load."
 
 
-def _history(entries: list[dict[str, Any]], now: float) -> list[str]:
+def _history(name: str, entries: list[dict[str, Any]], now: float) -> list[str]:
     if not entries:
         return []
     return [
         "  history",
-        *(f"    {moment(entry['time'], now)}  {_event(entry)}" for entry in entries),
+        *(f"    {moment(entry['time'], now)}  {event(entry, about=name)}" for entry in entries),
     ]
-
-
-def _event(entry: dict[str, Any]) -> str:
-    fields: defaultdict[str, Any] = defaultdict(str, entry)
-    try:
-        text = NOTES[NoteKind(entry["kind"])].format_map(fields).strip()
-    except ValueError:
-        given = (f"{key}={value}" for key, value in entry.items() if key not in _NOT_FIELDS)
-        text = f"{entry['kind']} {' '.join(given)}".strip()
-    if entry.get("held_back"):
-        text += f" (and {entry['held_back']} more like it)"
-    return text

@@ -1,6 +1,7 @@
 """``vipd status``: the whole node on one screen, and as a check for monitoring.
 
-On a terminal a coloured table; elsewhere the same cells as plain text, one instance a line. What
+On a terminal coloured tables, of the instances and of the checks; elsewhere the same cells as plain
+text, one of them a line. Above stands maintenance, below what is wrong: faults and alarms. What
 the engine said is shown with its age as soon as that is no longer the present: a table that looks
 alive while the engine is silent is worse than none.
 """
@@ -9,16 +10,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vipd.cli.client import accepted, control_socket, request
 from vipd.cli.configuration import DEFAULT_CONFIG, ConfigOption
+from vipd.cli.prospects import maintenance
 from vipd.cli.wording import aligned, moment, span
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
 STALE_MS = 1000.0
@@ -26,6 +29,8 @@ STALE_MS = 1000.0
 
 _HEADINGS = ("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIO", "MASTER", "VIPS", "NEXT")
 _STATE_COLUMN, _SINCE_COLUMN, _REASON_COLUMN, _VIPS_COLUMN, _NEXT_COLUMN = 1, 3, 4, 7, 8
+_CHECK_HEADINGS = ("CHECK", "VERDICT", "FOR", "LAST", "DETAIL")
+_VERDICT_COLUMN, _DETAIL_COLUMN = 1, 4
 _FULL_WIDTH = 110
 """On narrower terminals SINCE is left out, which FOR says too, and the longest words are folded."""
 
@@ -35,6 +40,10 @@ _STYLES = {
     "CANDIDATE": "yellow",
     "INIT": "yellow",
     "FAULT": "bold red",
+    "healthy": "green",
+    "unknown": "yellow",
+    "failed": "bold red",
+    "timed-out": "bold red",
 }
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the daemon's own JSON.")]
@@ -100,11 +109,13 @@ def fault_text(instance: dict[str, Any]) -> str:
 
 def plain(shown: dict[str, Any], now: float) -> list[str]:
     """Everything as lines of text."""
-    lines = [node_line(shown)]
+    lines = [node_line(shown), *_above(shown, now)]
     if shown["instances"]:
         lines += aligned([_HEADINGS, *_rows(shown, now)])
     else:
         lines.append("no instances")
+    if shown.get("checks"):
+        lines += ["", *aligned([_CHECK_HEADINGS, *_check_rows(shown, now)])]
     return [*lines, *_below(shown)]
 
 
@@ -127,8 +138,9 @@ def node_line(shown: dict[str, Any]) -> str:
 def _rows(shown: dict[str, Any], now: float) -> Iterator[tuple[str, ...]]:
     age_ms = shown["age_ms"] or 0.0
     for name, instance in shown["instances"].items():
+        group = instance.get("group")
         yield (
-            name,
+            name if group is None else f"{name} [{group}]",
             instance["state"],
             span(now - instance["since"]),
             moment(instance["since"], now),
@@ -137,6 +149,20 @@ def _rows(shown: dict[str, Any], now: float) -> Iterator[tuple[str, ...]]:
             _master(instance),
             _vips(instance["vips"]),
             upcoming(instance, age_ms),
+        )
+
+
+def _check_rows(shown: dict[str, Any], now: float) -> Iterator[tuple[str, ...]]:
+    for name, check in shown["checks"].items():
+        last_ms = check.get("last_ms")
+        stale = "stale: " if check.get("stale") else ""
+        number = f"{check['number']}: " if check.get("number") is not None else ""
+        yield (
+            name,
+            str(check["verdict"]),
+            span(now - check["since"]),
+            "" if last_ms is None else f"{last_ms:.1f}ms",
+            f"{stale}{number}{check.get('detail', '')}",
         )
 
 
@@ -167,6 +193,11 @@ def upcoming(instance: dict[str, Any], age_ms: float) -> str:
     return f"{what} in {span((timers['next_in_ms'] - age_ms) / 1000)}"
 
 
+def _above(shown: dict[str, Any], now: float) -> list[str]:
+    text = maintenance(shown, now)
+    return [] if text is None else [f"MAINTENANCE: {text}"]
+
+
 def _below(shown: dict[str, Any]) -> list[str]:
     lines = [] if (text := staleness(shown)) is None else [f"STALE: {text}"]
     lines += [
@@ -182,23 +213,49 @@ def _below(shown: dict[str, Any]) -> list[str]:
 
 def _show_table(shown: dict[str, Any], now: float) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     console.print(Text(node_line(shown), style="dim"))
-    stale = staleness(shown) is not None
-    table = Table(box=None, pad_edge=False, header_style="bold", style="dim" if stale else "")
+    for line in _above(shown, now):
+        console.print(Text(line, style="bold yellow"))
     left_out = {_SINCE_COLUMN} if console.width < _FULL_WIDTH else set()
-    for number, heading in enumerate(_HEADINGS):
-        if number not in left_out:
-            flexible = number in (_REASON_COLUMN, _NEXT_COLUMN)
-            table.add_column(heading, overflow="fold", no_wrap=not flexible)
-    for row in _rows(shown, now):
-        table.add_row(*(cell for at, cell in enumerate(_styled(row, Text)) if at not in left_out))
-    console.print(table)
+    _print_table(
+        console,
+        [heading for at, heading in enumerate(_HEADINGS) if at not in left_out],
+        [
+            [cell for at, cell in enumerate(_styled(row, Text)) if at not in left_out]
+            for row in _rows(shown, now)
+        ],
+        flexible={_HEADINGS[_REASON_COLUMN], _HEADINGS[_NEXT_COLUMN]},
+        style="dim" if staleness(shown) is not None else "",
+    )
+    if shown.get("checks"):
+        console.print()
+        rows = [[Text(cell) for cell in row] for row in _check_rows(shown, now)]
+        for row in rows:
+            row[_VERDICT_COLUMN].stylize(_STYLES.get(row[_VERDICT_COLUMN].plain, ""))
+        _print_table(console, _CHECK_HEADINGS, rows, flexible={_CHECK_HEADINGS[_DETAIL_COLUMN]})
     for line in _below(shown):
         console.print(Text(line, style="bold red"))
+
+
+def _print_table(
+    console: Console,
+    headings: Sequence[str],
+    rows: list[list[Text]],
+    flexible: set[str],
+    style: str = "",
+) -> None:
+    """Columns in ``flexible`` are folded where the terminal is too narrow, the others are not."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", style=style)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading not in flexible)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _styled(row: tuple[str, ...], text: type[Text]) -> list[Text]:

@@ -38,6 +38,14 @@ REASONS: dict[Reason, Text] = {
         "This process was not scheduled for so long that another host took over meanwhile.",
         "Look for CPU or disk starvation, a paused virtual machine or a snapshot at that time.",
     ),
+    Reason.MAINTENANCE: Text(
+        "This node is in maintenance: it gives every mastership away and takes none.",
+        "`vipd maintenance off` ends it; see `vipd status` for whether it ends by itself.",
+    ),
+    Reason.SWITCHOVER: Text(
+        "This node gave its mastership away by `vipd switchover`, and leaves it to the other for a "
+        "while, whatever `preempt` says."
+    ),
     Reason.STOPPED: Text("The daemon was asked to stop."),
     Reason.REMOVED: Text("A reload took this instance away, or made it another virtual router."),
     Reason.RECOVERED: Text("The last fault is gone; it listens before it acts."),
@@ -74,6 +82,26 @@ REASONS: dict[Reason, Text] = {
     Reason.SEND_REFUSED: Text(
         "The kernel refused three adverts in a row.",
         "Look for firewall rules on output and for missing routes; the errno is in the detail.",
+    ),
+    Reason.CANNOT_LISTEN: Text(
+        "The kernel refused the socket that hears the adverts of the others; a master that hears "
+        "nobody would never yield.",
+        "The errno is in the detail; often too many multicast groups or sockets "
+        "(net.ipv4.igmp_max_memberships, net.core.optmem_max). vipd tries again by itself.",
+    ),
+    Reason.CHECK_PENDING: Text(
+        "A check has not given its first verdict yet, and this node must not be master before.",
+        "It ends by itself with the first run. `vipd status` shows the check and its timeout; "
+        "`initial: healthy` would not wait.",
+    ),
+    Reason.CHECK_FAILED: Text(
+        "A check without a weight has failed: what it looks after is not working on this host.",
+        "Mend the service; `vipd status` shows what the check says. It goes on by itself after "
+        "`rise` good runs.",
+    ),
+    Reason.TRACKED_INTERFACE_DOWN: Text(
+        "An interface that is tracked without a weight is down or has no carrier.",
+        "Check the cable, the switch port and `ip link`; it goes on by itself when it is up.",
     ),
 }
 
@@ -175,5 +203,22 @@ NOTES: dict[NoteKind, str] = {
     NoteKind.SOURCE_CHANGED: "adverts now come from {new}, before from {old}",
     NoteKind.LOOP_STALLED: "the process was late by {late_ms} ms",
     NoteKind.CONFIGURED: "configuration {generation} taken over",
+    NoteKind.ROLE: "is {state} now, and the kernel agrees: {reason} {detail}",
+    NoteKind.PRIORITY_CHANGED: "priority {was} -> {priority}: {because}",
+    NoteKind.HEALTH_STALE: "no report of any check for {silent_ms} ms; the last verdicts count on",
+    NoteKind.HEALTH_FRESH: "reports of the checks come again, after {silent_ms} ms",
 }
-"""History lines; the names in braces are the note's fields, missing ones are left out."""
+"""What the core said, for history and events; the names in braces are the note's fields, missing
+ones are left out."""
+
+EVENTS: dict[str, str] = {
+    "check": "check {subject}: {was} -> {verdict}: {detail}",
+    "hook": "hook {occasion} of {subject} {result}: {detail}",
+    "command": "{text} (by {by})",
+    "alarm": "alarm {name} {change}: {detail}",
+    "engine": "engine {text}: {cause}",
+    "configuration": "configuration {generation}: {text}",
+    "daemon": "vipd {text}",
+    "journal": "journal: {text}",
+}
+"""The other entries of the journal, by their kind; beside its fields: ``subject``, ``cause``."""

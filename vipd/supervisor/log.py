@@ -40,7 +40,7 @@ _LEVEL_OF = {
     NoteKind.RIVAL_ANNOUNCED: "warning",
     NoteKind.SEND_FAILED: "error",
     NoteKind.LOOP_STALLED: "warning",
-    NoteKind.ROLE: "info",
+    NoteKind.ROLE: "debug",
     NoteKind.PRIORITY_CHANGED: "info",
     NoteKind.HEALTH_STALE: "error",
     NoteKind.HEALTH_FRESH: "info",

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from vipd.model import MILLISECOND_NS, SECOND_NS, InstanceSnapshot, Instant, LeaseState, Snapshot
+from vipd.model import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    InstanceSnapshot,
+    Instant,
+    LeaseState,
+    Snapshot,
+    TrackSnapshot,
+)
 from vipd.supervisor.words import spell
 
 
@@ -17,6 +25,8 @@ def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> di
         "reason": shot.reason.value,
         "detail": spell(shot.detail),
         "faults": [spell(fault) for fault in shot.faults],
+        "unit": shot.unit or shot.name,
+        "group": shot.unit if shot.unit not in ("", shot.name) else None,
         "interface": shot.interface,
         "vrid": shot.vrid,
         "protocol": shot.version,
@@ -28,6 +38,9 @@ def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> di
                 {"name": part.name, "weight": part.weight} for part in shot.contributions
             ],
         },
+        "tracks": [_track(track) for track in shot.tracks],
+        "preempt": shot.preempt,
+        "held": shot.held,
         "master": None
         if master is None
         else {
@@ -51,6 +64,18 @@ def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> di
     }
 
 
+def _track(track: TrackSnapshot) -> dict[str, Any]:
+    return {
+        "name": track.label,
+        "kind": track.kind.value,
+        "health": track.health.value,
+        "number": track.number,
+        "weight": track.weight,
+        "reverse": track.reverse,
+        "contribution": track.contribution,
+    }
+
+
 def _timers(shot: InstanceSnapshot, now: Instant) -> dict[str, Any]:
     def in_ms(instant: Instant | None) -> float | None:
         return None if instant is None else round((instant - now) / MILLISECOND_NS, 3)
@@ -67,7 +92,7 @@ def _timers(shot: InstanceSnapshot, now: Instant) -> dict[str, Any]:
 
 
 def node_status(snapshot: Snapshot, wall_now: float) -> dict[str, Any]:
-    """What the engine knows; the supervisor adds its own part."""
+    """What the engine knows; the supervisor adds its own: checks, hooks, maintenance, alarms."""
     now = snapshot.now_ns
     counters: dict[str, Any] = {
         shot.name: {**shot.counters, "discarded": dict(shot.discarded)}

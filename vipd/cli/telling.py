@@ -1,0 +1,31 @@
+"""Entries of the journal as sentences, for ``vipd events`` and the history of ``vipd explain``.
+
+A kind that a newer daemon uses and this program does not know is told by its fields.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from vipd.cli.vocabulary import EVENTS, NOTES
+
+_TEMPLATES = {kind.value: text for kind, text in NOTES.items()} | EVENTS
+_NAMES_ITS_SUBJECT = frozenset({"check", "hook"})
+
+
+def told(entry: dict[str, Any], about: str = "") -> str:
+    """One line; it begins with its subject, unless that is ``about``, or in the line anyway."""
+    kind, subject, fields = entry["kind"], entry["subject"], entry["fields"]
+    template = _TEMPLATES.get(kind)
+    if template is None:
+        text = " ".join([kind, *(f"{key}={value}" for key, value in fields.items())])
+    else:
+        values = defaultdict(str, fields, subject=subject, cause=entry["cause"])
+        text = template.format_map(values).strip().rstrip(":")
+    if fields.get("held_back"):
+        text += f" (and {fields['held_back']} more like it)"
+    text = " ".join(text.split())  # one line, whatever a program wrote
+    if subject in ("", about) or kind in _NAMES_ITS_SUBJECT:
+        return text
+    return f"{subject}: {text}"
