@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.lint.rig import (
     EXAMPLE,
@@ -22,8 +23,12 @@ from tests.lint.rig import (
     pair,
     unit_of,
 )
+from vipd.lint.layout import addresses_of, networks
+from vipd.lint.members import load_cluster
 from vipd.lint.report import as_json, examine_files
+from vipd.lint.stage import Player, Stage
 from vipd.model import SECOND_NS
+from vipd.translate import OutgoingAdvert
 
 NGINX = {"file": "/run/nginx.pid"}
 
@@ -202,3 +207,28 @@ def test_three_files_are_three_nodes(tmp_path: Path) -> None:
     assert unit_of(report).normally == ("lb1",)
     death = cell(report, dead("lb1"))
     assert (death.masters, death.dies, death.heirs) == (("lb2",), "lb2", ("lb3",))
+
+
+class Listener(Player):
+    """A player that keeps what reaches it."""
+
+    def arrive(self, interface: str, advert: OutgoingAdvert) -> None:
+        self.heard = {*getattr(self, "heard", ()), interface}
+        super().arrive(interface, advert)
+
+
+def test_an_advert_stays_on_its_network(tmp_path: Path) -> None:
+    """Two routers of one group may have one VRID, on two networks."""
+    path = tmp_path / "vipd.yaml"
+    path.write_text(yaml.safe_dump({"instances": {"web": instance(track=[{"interface": "eth1"}])}}))
+    cluster = load_cluster([path])
+    stage = Stage(networks(cluster))
+    listeners = []
+    for member in cluster.members:
+        addresses = addresses_of(cluster, member, networks(cluster))
+        listeners.append(Listener(stage, member.config, addresses, {}, ()))
+        stage.enter(listeners[-1])
+    for player in listeners:
+        player.boot()
+    stage.run(10 * SECOND_NS)
+    assert listeners[1].heard == {"eth0"}

@@ -172,6 +172,17 @@ def test_a_group_that_is_not_the_same_everywhere(tmp_path: Path) -> None:
     assert [each.plan.name for each in report.forecast.units] == ["edge"]
 
 
+def test_groups_with_other_names_are_one(tmp_path: Path) -> None:
+    both = {
+        "web": instance(priority=150),
+        "api": instance(vrid=52, vips=["192.0.2.110/24"], priority=150),
+    }
+    one, two = ({"groups": {name: {"instances": ["web", "api"]}}} for name in ("edge", "rim"))
+    report = files(tmp_path, lb1={"instances": both, **one}, lb2={"instances": both, **two})
+    assert set(names(report)) == {"equal-priorities"}
+    assert [each.plan.name for each in report.forecast.units] == ["edge"]
+
+
 def test_a_node_that_nobody_lists(tmp_path: Path) -> None:
     peers = {"lb1": ["192.0.2.12"], "lb2": ["192.0.2.11"], "lb3": ["192.0.2.11", "192.0.2.12"]}
     web = instance(priority={"lb1": 150, "lb2": 120, "lb3": 100}, unicast_peers=peers)
