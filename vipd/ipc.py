@@ -198,7 +198,11 @@ class CompileWanted:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A good file. ``changes`` says in words what it does to ``old``."""
+    """A good file. ``changes`` says in words what it does to ``old``.
+
+    ``nodes`` are those that the file names; ``neighbours`` the addresses from which the others
+    send the adverts of an instance, as far as it says them.
+    """
 
     state: EngineState
     runtime_dir: str
@@ -209,6 +213,8 @@ class Compiled:
     warnings: tuple[str, ...]
     changes: tuple[str, ...]
     duties: Duties = field(default_factory=Duties)
+    nodes: tuple[str, ...] = ()
+    neighbours: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

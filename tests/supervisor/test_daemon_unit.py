@@ -14,7 +14,7 @@ from vipd.duties import Duties
 from vipd.ipc import EXIT_REPLACED, Compiled, EngineState, StateApplied, ToEngine
 from vipd.model import MILLISECOND_NS as MS
 from vipd.model import SECOND_NS as S
-from vipd.model import Duration, Health, NodeConfig, Verdict
+from vipd.model import Duration, Health, NodeConfig, Orders, Verdict
 from vipd.supervisor import daemon
 from vipd.supervisor.guard import BACKOFF_LAST_NS, Death, Silence
 
@@ -53,6 +53,14 @@ class FakeStaff:
         return (Verdict("nginx", Health.HEALTHY),)
 
 
+class FakeOperator:
+    """An operator who put this node into maintenance."""
+
+    orders = Orders(maintenance=True)
+
+    def configure(self, _units: object) -> None: ...
+
+
 def compiled(directory: Path, generation: int, timeout_ns: Duration) -> Compiled:
     state = EngineState("0", NodeConfig("lb1", (), generation), {}, b"")
     where = str(directory)
@@ -66,6 +74,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[daem
     with socket.socket(socket.AF_UNIX) as name:
         made = daemon.Supervisor(tmp_path / "vipd.yaml", compiled(tmp_path, 1, 200 * MS), name)
         made._staff = FakeStaff()  # type: ignore[assignment]
+        made._operator = FakeOperator()  # type: ignore[assignment]
         yield made
 
 
@@ -116,7 +125,7 @@ def test_silence_does_not_count_time_in_which_we_slept() -> None:
 # --- what an engine is told -----------------------------------------------------------------------
 
 
-def test_every_engine_is_started_with_the_health_of_now(
+def test_every_engine_is_started_with_health_and_orders_of_now(
     supervisor: daemon.Supervisor, tmp_path: Path
 ) -> None:
     supervisor._take_over(compiled(tmp_path, 2, 100 * MS))
@@ -126,6 +135,7 @@ def test_every_engine_is_started_with_the_health_of_now(
     assert isinstance(state, EngineState)
     assert state.config.generation == 2
     assert state.health == (Verdict("nginx", Health.HEALTHY),)
+    assert state.orders == Orders(maintenance=True)
 
 
 def test_an_engine_of_another_version_ends_us_so_that_we_become_it(

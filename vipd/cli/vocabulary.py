@@ -215,6 +215,8 @@ EVENTS: dict[str, str] = {
     "check": "check {subject}: {was} -> {verdict}: {detail}",
     "hook": "hook {occasion} of {subject} {result}: {detail}",
     "command": "{text} (by {by})",
+    "hold-ended": "it may take over from a live master again: {cause}",
+    "maintenance-ended": "maintenance has ended: {cause}",
     "alarm": "alarm {name} {change}: {detail}",
     "engine": "engine {text}: {cause}",
     "configuration": "configuration {generation}: {text}",

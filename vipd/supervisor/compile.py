@@ -16,6 +16,7 @@ from vipd.adapters.hostfacts import read_host
 from vipd.adapters.netlink_compile import compile_address, compile_promote_secondaries
 from vipd.config.diff import plan
 from vipd.config.load import HostFacts, Loaded, load
+from vipd.config.neighbours import neighbours, node_names
 from vipd.errors import AdapterError, ConfigError
 from vipd.ipc import Compiled, CompileWanted, EngineState, FromCompiler, Refused, decode, encode
 from vipd.model import ADDRESS_TAG, MILLISECOND_NS, Duration
@@ -39,6 +40,8 @@ def compile_file(wanted: CompileWanted) -> FromCompiler:
         warnings=tuple(str(warning) for warning in loaded.warnings),
         changes=_changes(wanted, loaded),
         duties=loaded.duties,
+        nodes=node_names(loaded.config),
+        neighbours=neighbours(loaded.config, loaded.node_config.node),
     )
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,21 @@ from vipd.ipc import (
     Hello,
     Message,
     Noted,
+    OrdersState,
     SnapshotGiven,
     SnapshotWanted,
     StateApplied,
     StopWanted,
     ToEngine,
 )
-from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Reason, Snapshot
+from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Orders, Reason, Snapshot
 from vipd.supervisor import entries, leftovers, log
-from vipd.supervisor.control import SOCKET_NAME, ControlServer
+from vipd.supervisor.control import ASKER, SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
 from vipd.supervisor.hooks import LONGEST_LEAVING_S
 from vipd.supervisor.loader import ConfigurationRefused, load_again
+from vipd.supervisor.operator import Means, Operator
+from vipd.supervisor.orders import OrderFile
 from vipd.supervisor.staff import STOP_BUDGET_S, Staff
 from vipd.supervisor.status import node_status
 
@@ -98,14 +101,17 @@ class Supervisor:
         self._staff = Staff(
             self._config.node, self._runtime_dir, Path(self._compiled.state_dir), self._insist
         )
+        self._operator = self._make_operator()
         self._staff.configure(self._compiled.duties)
         # Before the engine: what can be refused is refused before anything is claimed.
         await self._control.start()
         self._guard.start(self._wanted(), self._compiled.engine_timeout_ns)
         watchdog = loop.create_task(self._feed_watchdog())
+        orders = loop.create_task(self._operator.run())
         await self._stopping.wait()
         self._manager.stopping()
         self._manager.needs(LONGEST_LEAVING_S + STOP_TIMEOUT_S + STOP_BUDGET_S)
+        orders.cancel()
         await self._staff.leaving(_units_of(self._config), Reason.STOPPED.value)
         await self._stop_engine()
         await self._control.stop()
@@ -115,7 +121,33 @@ class Supervisor:
 
     def _wanted(self) -> EngineState:
         """All that an engine must know, as it is now."""
-        return replace(self._compiled.state, health=self._staff.verdicts())
+        return replace(
+            self._compiled.state, health=self._staff.verdicts(), orders=self._operator.orders
+        )
+
+    def _make_operator(self) -> Operator:
+        means = Means(
+            snapshot=self._take_snapshot,
+            config=lambda: self._config,
+            nodes=lambda: self._compiled.nodes,
+            neighbours=lambda instance: self._compiled.neighbours.get(instance, ()),
+            leaving=lambda units, reason: self._staff.leaving(units, reason.value),
+            send=self._send_orders,
+            journal=self._record_order,
+        )
+        return Operator(means, OrderFile(Path(self._compiled.state_dir)))
+
+    def _record_order(self, kind: str, subject: str, fields: Mapping[str, Any]) -> None:
+        """A command with who gave it, or an order that ended by itself, with why."""
+        if kind == entries.COMMAND:
+            text = f"{fields['command']}: {fields['answer']}"
+            self._staff.record(entries.command(text, ASKER.get(), subject, **fields))
+        else:
+            self._staff.journal.add(kind, subject, fields, str(fields.get("cause", "")))
+
+    def _send_orders(self, _orders: Orders) -> None:
+        """Those of the instant at which the engine has room for them."""
+        self._insist(lambda: OrdersState(self._operator.orders))
 
     async def _stop_engine(self) -> None:
         """A clean release by the engine; by us, if it does not do it in time."""
@@ -153,6 +185,7 @@ class Supervisor:
             self._staff.dropped += message.dropped
             for note in message.notes:
                 self._staff.note(note)
+                self._operator.take_note(note)
         elif isinstance(message, SnapshotGiven):
             self._snapshot = message.snapshot
             self._staff.alarms_of(message.snapshot)
@@ -244,7 +277,9 @@ class Supervisor:
             self._manager.reloading()
             try:
                 generation = self._config.generation + 1
-                compiled = await load_again(self._path, generation, self._config)
+                compiled = await load_again(
+                    self._path, generation, self._config, self._compiled.duties
+                )
                 leaving = _units_that_leave(self._config, compiled.state.config)
                 await self._staff.leaving(leaving, Reason.REMOVED.value)
                 self._take_over(compiled)
@@ -262,6 +297,7 @@ class Supervisor:
         self._guard.allow_silence(max(old_ns, new_ns))
         self._compiled = compiled
         self._staff.configure(compiled.duties)
+        self._operator.configure(tuple(_units_of(self._config)))
         self._insist(self._wanted)
         log.configure(compiled.log_level, compiled.log_format)
         for warning in compiled.warnings:
@@ -269,7 +305,7 @@ class Supervisor:
         generation = compiled.state.config.generation
         self._log.info("reloaded", generation=generation, changes=list(compiled.changes))
         self._staff.record(
-            entries.configuration("reloaded", generation, compiled.changes, str(self._path))
+            entries.configuration("reloaded", generation, compiled.changes, ASKER.get())
         )
 
     def _insist(self, message: Callable[[], ToEngine]) -> None:
@@ -290,7 +326,7 @@ class Supervisor:
             "age_ms": None if snapshot is None else (boottime_ns() - snapshot.now_ns) / 1e6,
             "engine": {"pid": self._guard.pid, "restarts": self._restarts, **self._obtained},
             "configuration": {"file": str(self._path), "generation": self._config.generation},
-            "maintenance": None,
+            **self._operator.status(),
             "notes_dropped": self._staff.dropped,
             "log_lines_lost": log.STREAM.lost,
             **self._staff.status(),
@@ -300,6 +336,14 @@ class Supervisor:
         """The newest entries about the instance, its group, and the node itself."""
         unit = next((g.name for g in self._config.groups if instance in g.instances), instance)
         return self._staff.happened((instance, unit, ""), most)
+
+    async def maintenance(self, on: bool, for_s: float | None, force: bool) -> dict[str, Any]:
+        return await self._operator.maintenance(on, for_s, force)
+
+    async def switchover(
+        self, name: str, to: str | None, auto: bool, for_s: float | None, force: bool
+    ) -> dict[str, Any]:
+        return await self._operator.switchover(name, to, auto, for_s, force)
 
     async def events(self, query: Query, wait_s: float) -> dict[str, Any]:
         return await self._staff.events(query, wait_s)

@@ -8,6 +8,8 @@ a NoteKind      what the core said; subject: instance or group, empty for the no
 check           subject: the check; was, verdict, detail, elapsed_ms, number
 hook            subject: instance or group; occasion, state, result, detail, and how it ran
 command         subject: what it is about; text, by
+hold-ended      subject: instance or group; cause: why a switchover's hold is over
+maintenance-ended   cause: why
 alarm           subject as the alarm's; name, change (raised, cleared), detail
 engine          text, and what is known of the process
 configuration   text, generation, changes

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from vipd.duties import Duties
 from vipd.errors import AdapterError, VipdError
 from vipd.ipc import Compiled, CompileWanted, MessageRefused, Refused, decode, encode
 from vipd.model import NodeConfig
@@ -37,7 +38,7 @@ def load_first(path: Path) -> Compiled:
     return _judge(result.returncode, result.stdout)
 
 
-async def load_again(path: Path, generation: int, old: NodeConfig) -> Compiled:
+async def load_again(path: Path, generation: int, old: NodeConfig, duties: Duties) -> Compiled:
     """A reload; the supervisor's loop goes on meanwhile. Raises as ``load_first``."""
     try:
         child = await asyncio.create_subprocess_exec(
@@ -45,7 +46,7 @@ async def load_again(path: Path, generation: int, old: NodeConfig) -> Compiled:
         )
     except OSError as error:
         raise _not_started(error) from error
-    order = encode(CompileWanted(str(path), generation, old))
+    order = encode(CompileWanted(str(path), generation, old, duties))
     try:
         answer, _errors = await asyncio.wait_for(child.communicate(order), TIMEOUT_S)
     except TimeoutError:
