@@ -269,6 +269,38 @@ def wait_for_program(pid: int, name: str) -> None:
         time.sleep(0.001)
 
 
+def test_a_program_on_record_begins_after_it_was_told_and_else_never(tmp_path: Path) -> None:
+    """The one that tells is killed before it has: the program must not run."""
+    body = script(tmp_path / "s", f"echo ran >{tmp_path}/ran; cat")
+    program = (
+        "import asyncio, os, sys; from vipd.supervisor.scripts import run;"
+        "asyncio.run(run([sys.argv[1]], user=None, environment={}, timeout_s=999,"
+        "started=lambda pid: (print(pid, flush=True), sys.stdin.read())))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, body], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+        assert is_dead(pid)
+    assert not (tmp_path / "ran").exists()
+
+    async def recorded() -> Outcome:
+        return await scripts.run(
+            [body],
+            user=None,
+            environment={},
+            timeout_s=LONG_S,
+            started=lambda pid: (tmp_path / "told").touch(),
+        )
+
+    outcome = asyncio.run(recorded())
+    assert (outcome.status, outcome.output) == (0, ""), "its input is empty, as without a gate"
+    assert (tmp_path / "ran").exists()
+
+
 # --- output -----------------------------------------------------------------------------------
 
 

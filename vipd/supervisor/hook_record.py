@@ -5,8 +5,9 @@
 life where that is not larger. So it grows even where nothing can be written, as long as the clock
 does not go back.
 
-*Runs*: while a hook runs, a file in ``runtime_dir/hooks`` names it and its session. A life that
-finds such a file knows that its predecessor was killed meanwhile. Neither file is worth failing
+*Runs*: from before a hook's first instruction until its end is reported, a file in
+``runtime_dir/hooks`` names it and its session. A life that finds such a file knows that its
+predecessor was killed meanwhile. Neither file is worth failing
 for: a full disk costs the cleaning up after the next kill -9, not the hook.
 """
 
@@ -18,6 +19,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from vipd.adapters.session import Session
 
@@ -50,23 +52,24 @@ def begin_life(state_dir: Path) -> int:
 
 
 class Records:
-    """The runs that go on, one file each."""
+    """The runs that go on: one file for each unit, for it runs one hook at a time."""
 
     def __init__(self, runtime_dir: Path) -> None:
         self._directory = runtime_dir / _RUNS
 
-    def add(self, run: Run, session: Session) -> Path:
-        path = self._directory / f"{session.leader}.json"
+    def add(self, run: Run, session: Session) -> None:
         with contextlib.suppress(OSError):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path, json.dumps({"run": asdict(run), "session": asdict(session)}))
-        return path
+        record = {"run": asdict(run), "session": asdict(session)}
+        _write(self._path(run.unit), json.dumps(record))
 
-    def remove(self, path: Path) -> None:
-        with contextlib.suppress(OSError):
-            path.unlink()
+    def remove(self, unit: str) -> None:
+        _remove(self._path(unit))
 
-    def found(self) -> list[tuple[Path, Run, Session]]:
+    def _path(self, unit: str) -> Path:
+        return self._directory / f"{quote(unit, safe='')}.json"
+
+    def found(self) -> list[tuple[Run, Session]]:
         """What an earlier life left; what cannot be read is removed."""
         paths: list[Path] = []
         with contextlib.suppress(OSError):
@@ -76,10 +79,15 @@ class Records:
             try:
                 data = json.loads(path.read_text())
                 run = Run(**data["run"] | {"command": tuple(data["run"]["command"])})
-                left.append((path, run, Session(**data["session"])))
+                left.append((run, Session(**data["session"])))
             except (OSError, ValueError, KeyError, TypeError):
-                self.remove(path)
+                _remove(path)
         return left
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

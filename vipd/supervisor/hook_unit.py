@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vipd.adapters.session import Session, members, session_of, signal_all
 from vipd.duties import HookPlan
@@ -80,7 +79,6 @@ class HookUnit:
         self._running: HookEvent | None = None
         self._pid = 0
         self._session: Session | None = None
-        self._record_path: Path | None = None
         self._news = asyncio.Event()
         self.worker = asyncio.get_running_loop().create_task(self._work())
         self.worker.add_done_callback(surface)
@@ -205,7 +203,12 @@ class HookUnit:
             if event.outcome is HookOutcome.OK or last or self._waiting():
                 return event
             self._news.clear()
-            if await _within(self._news, pause_s) and self._waiting():
+            try:
+                newer = await _within(self._news, pause_s) and self._waiting()
+            except asyncio.CancelledError:
+                self._report(event)
+                raise
+            if newer:
                 return event
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             attempts += 1
@@ -227,7 +230,7 @@ class HookUnit:
             timeout_s, grace_s = min(timeout_s, left_s), HURRIED_GRACE_S
             if left_s <= 0:
                 return self._event(step, change, HookOutcome.SKIPPED, "there was no time left")
-        self._running, self._record_path, self._session = event, None, None
+        self._running, self._session = event, None
         try:
             outcome = await scripts.run(
                 command_of(step, change),
@@ -237,6 +240,7 @@ class HookUnit:
                 grace_s=grace_s,
                 started=self._note_start,
             )
+            self._pid = 0  # reaped: the number may be another's from now on
             if outcome.status != 0 and self._session is not None:
                 # Its group is killed; nothing of it may be alive beside the next hook.
                 await sessions_ended([self._session], signal.SIGKILL)
@@ -247,8 +251,6 @@ class HookUnit:
             raise
         finally:
             self._running, self._pid = None, 0
-            if self._record_path is not None:
-                self._around.records.remove(self._record_path)
         return replace(
             event,
             outcome=_judge(outcome),
@@ -272,7 +274,7 @@ class HookUnit:
             event.sequence,
             event.command,
         )
-        self._record_path = self._around.records.add(run, self._session)
+        self._around.records.add(run, self._session)
 
     # --- what became of it --------------------------------------------------------------------
 
@@ -297,9 +299,11 @@ class HookUnit:
         )
 
     def _report(self, event: HookEvent) -> None:
+        self._around.happened(event)
         if event.started_at:
             self.last = event
-        self._around.happened(event)
+            # Only now: until it is reported, the next life must know that it ran.
+            self._around.records.remove(event.unit)
 
     def status(self) -> dict[str, object]:
         queued = [c.state for c in (self._role, self._leaving, self._stop) if c is not None]

@@ -179,14 +179,14 @@ class HookRunner:
     async def _clean(self) -> None:
         """End it, wait until it is gone, report it; only then may hooks run."""
         left = self._records.found()
-        sessions = [found for _path, _run, found in left]
+        sessions = [found for _run, found in left]
         alive = [bool(session.members(found)) for found in sessions]
         if not await sessions_ended(sessions, signal.SIGTERM):
             # What this does not end hangs in the kernel, and will not run a line of its own again.
             await sessions_ended(sessions, signal.SIGKILL)
-        for (path, run, _session), was_alive in zip(left, alive, strict=True):
+        for (run, _session), was_alive in zip(left, alive, strict=True):
             self._happened(_lost(run, was_alive))
-            self._records.remove(path)
+            self._records.remove(run.unit)
         self._cleaned.set()
 
 

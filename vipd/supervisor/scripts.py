@@ -22,6 +22,7 @@ run is given up with status None, and reaped when it dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -77,16 +78,15 @@ async def run(
 ) -> Outcome:
     """Run ``command`` to its end or its timeout. Raises ScriptRefused if it was not started.
 
-    ``started`` is told the process, which leads its own session and process group.
+    ``started`` is told the process, which leads its own session and process group, before the
+    program begins: if we die in between, it never does.
     """
     if any("\0" in word for word in command):
         raise ScriptRefused("a null byte in the command; remove it")
     account = _judge(command[0], user)
     begin_ns = time.monotonic_ns()
-    child = _start(command, account, environment, output_limit)
+    child = _start(command, account, environment, output_limit, started)
     try:
-        if started is not None:
-            started(child.pid)
         in_time = await child.ended(timeout_s)
         late_s = (time.monotonic_ns() - begin_ns) / SECOND_NS - timeout_s
         if not in_time and late_s > LATE_S:
@@ -140,17 +140,30 @@ def _judge_file(program: str) -> None:
 
 
 def _start(
-    command: Sequence[str], account: spawn.Account, environment: Mapping[str, str], limit: int
+    command: Sequence[str],
+    account: spawn.Account,
+    environment: Mapping[str, str],
+    limit: int,
+    started: Callable[[int], None] | None,
 ) -> _Child:
-    ours, theirs = os.pipe()
-    try:
-        pid = spawn.start(command, account, environment, theirs)
-    except AdapterError as error:
-        os.close(ours)
-        raise ScriptRefused(str(error)) from error
-    finally:
-        os.close(theirs)
-    return _Child(pid, ours, limit)
+    with contextlib.ExitStack() as ends:
+        ours, theirs = os.pipe()
+        ends.callback(os.close, theirs)
+        gate = None
+        if started is not None:
+            gate, opener = os.pipe()
+            ends.callback(os.close, gate)
+            ends.callback(os.close, opener)
+        try:
+            pid = spawn.start(command, account, environment, theirs, gate)
+        except AdapterError as error:
+            os.close(ours)
+            raise ScriptRefused(str(error)) from error
+        child = _Child(pid, ours, limit)
+        if started is not None:
+            started(pid)
+            os.write(opener, b"\n")
+        return child
 
 
 # --- while it runs ----------------------------------------------------------------------------
