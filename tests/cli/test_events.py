@@ -314,6 +314,7 @@ def test_entries_become_sentences(entry: entries.Happening, text: str) -> None:
 def test_every_kind_of_entry_has_a_sentence_of_its_own_fields() -> None:
     made = {entry.kind: entry.fields for entry, _ in ENTRIES if entry.kind in EVENTS}
     made["journal"] = {"text": ""}
+    made["hold-ended"] = made["maintenance-ended"] = {}
     assert set(made) == set(EVENTS)
     for kind, template in EVENTS.items():
         template.format(subject="x", cause="y", **made[kind])  # KeyError: nobody gives that field

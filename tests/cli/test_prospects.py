@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -172,6 +173,9 @@ def test_a_better_backup_owes_a_reason(daemon: FakeDaemon) -> None:
     assert "takes over by itself, at once or when `preempt_delay`" in explain(daemon, "web")
     daemon.instances = [replace(better, held=True)]
     assert "stays back its mastership was given away on purpose" in explain(daemon, "web")
+    assert "priority decides again by `vipd switchover web --auto`." in explain(daemon, "web")
+    daemon.more = {"holds": {"web": {"since": 0.0, "until": time.time() + 60}}}
+    assert re.search(r"decides again at \d\d:\d\d:\d\d, or by", explain(daemon, "web"))
     daemon.instances = [BACKUP]
     assert "stays back" not in explain(daemon, "web")
 

@@ -23,7 +23,7 @@ def prospects(name: str, instance: dict[str, Any], shown: dict[str, Any], now: f
     """Label and text of each; ``shown`` is the whole status."""
     yield from _group(name, instance, shown)
     yield from _maintenance(shown, now)
-    yield from _stays_back(instance, shown)
+    yield from _stays_back(instance, shown, now)
     for track in instance.get("tracks", ()):
         yield "tracks", f"{track['name']}: {_health(track, shown, now)}, {_worth(track)}."
     for track in instance.get("tracks", ()):
@@ -84,17 +84,20 @@ def maintenance(shown: dict[str, Any], now: float) -> str | None:
     return f"{text} (by {by})" if by else text
 
 
-def _stays_back(instance: dict[str, Any], shown: dict[str, Any]) -> Lines:
+def _stays_back(instance: dict[str, Any], shown: dict[str, Any], now: float) -> Lines:
     """A backup that is better than its master owes a reason."""
     master = instance["master"]
     mine = instance["priority"]["effective"]
     if instance["state"] != "BACKUP" or master is None or shown.get("maintenance"):
         return
     if instance.get("held"):
+        until = shown.get("holds", {}).get(instance["unit"], {}).get("until")
+        end = f"at {moment(until, now)}, or " if until is not None else ""
         yield (
             "stays back",
             "its mastership was given away on purpose (switchover). It takes over when that master "
-            "leaves or falls silent, and by priority again when the hold-off has ended.",
+            f"leaves or falls silent; priority decides again {end}by `vipd switchover "
+            f"{instance['unit']} --auto`.",
         )
     elif mine > master["priority"] and not instance.get("preempt", True):
         yield (

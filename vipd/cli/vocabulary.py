@@ -43,8 +43,9 @@ REASONS: dict[Reason, Text] = {
         "`vipd maintenance off` ends it; see `vipd status` for whether it ends by itself.",
     ),
     Reason.SWITCHOVER: Text(
-        "This node gave its mastership away by `vipd switchover`, and leaves it to the other for a "
-        "while, whatever `preempt` says."
+        "This node gave its mastership away by `vipd switchover`, and leaves it to the other, "
+        "whatever `preempt` says.",
+        "`vipd switchover NAME --auto` lets priority decide again.",
     ),
     Reason.STOPPED: Text("The daemon was asked to stop."),
     Reason.REMOVED: Text("A reload took this instance away, or made it another virtual router."),

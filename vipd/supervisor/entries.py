@@ -7,7 +7,7 @@ them by (``vipd/cli/telling.py`` has the sentences); additions are free, renamin
 a NoteKind      what the core said; subject: instance or group, empty for the node; its fields
 check           subject: the check; was, verdict, detail, elapsed_ms, number
 hook            subject: instance or group; occasion, state, result, detail, and how it ran
-command         subject: what it is about; text, by
+command         subject: what it is about; text, by, and what came of it
 hold-ended      subject: instance or group; cause: why a switchover's hold is over
 maintenance-ended   cause: why
 alarm           subject as the alarm's; name, change (raised, cleared), detail
