@@ -65,6 +65,7 @@ class Supervisor:
         self._path = path
         self._compiled = compiled
         self._runtime_dir = Path(compiled.runtime_dir)
+        self._fixed = {"runtime_dir": compiled.runtime_dir, "state_dir": compiled.state_dir}
         self._reloading = asyncio.Lock()
         self._log = structlog.get_logger()
         self._manager = ServiceManager()
@@ -288,9 +289,10 @@ class Supervisor:
         return compiled.changes
 
     def _take_over(self, compiled: Compiled) -> None:
-        if compiled.runtime_dir != str(self._runtime_dir):
-            # It holds the control socket and cannot move under a running daemon.
-            self._log.warning("restart-needed", key="runtime_dir", kept=str(self._runtime_dir))
+        # They hold the control socket and the journal, which cannot move under a running daemon.
+        for key, kept in self._fixed.items():
+            if getattr(compiled, key) != kept:
+                self._log.warning("restart-needed", key=key, kept=kept)
         leftovers.remember(self._runtime_dir, [self._config, compiled.state.config])
         # How often the engine says that it lives follows its timeout, from when it has read this.
         old_ns, new_ns = self._compiled.engine_timeout_ns, compiled.engine_timeout_ns

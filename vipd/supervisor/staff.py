@@ -62,6 +62,7 @@ class Staff:
         self.journal = Journal.open(state_dir / JOURNAL_NAME)
         self._log = structlog.get_logger()
         self._tell = tell
+        self._working_pid: int | None = None
         self._alarms = Alarms(self._alarm_changed)
         self._board = CheckBoard(self._health_changed, self._check_happened)
         self._hooks = HookRunner(
@@ -111,7 +112,9 @@ class Staff:
         self._hooks.engine_died()
 
     def engine_works(self, pid: int | None) -> None:
-        self.record(entries.engine("works", pid=pid))
+        if pid != self._working_pid:
+            self._working_pid = pid
+            self.record(entries.engine("works", pid=pid))
         self._alarms.clear(ENGINE_RESTARTING, "engine")
 
     def _health_changed(self, _verdicts: tuple[Verdict, ...]) -> None:
