@@ -274,6 +274,7 @@ class Election:
         """F5: nobody better is alive."""
         if self.standing.barred:
             self.master = None
+            self.learned_interval_ns = self.standing.interval_ns
             self.deadline = now + self.master_down_ns
         else:
             self._stand(self._takeover_reason, now)

@@ -96,6 +96,7 @@ class Node:
         self.orders = Orders()
         self.verdicts: dict[str, Verdict] = {}
         self.units: dict[str, Unit] = {}
+        self._deaf: dict[str, Deafened] = {}
         self._leaving: dict[str, Unit] = {}
         self._waiting: dict[str, UnitConfig] = {}
         self._by_router: dict[str, Unit] = {}
@@ -239,6 +240,8 @@ class Node:
             now,
         )
         self.units[config.name] = unit
+        for name in [name for name in unit.routers if name in self._deaf]:
+            unit.hearing_changed(self._deaf[name], now)  # who was deaf hears no better now
         if self._synced:
             unit.start(now)
         self._touch(unit, now)
@@ -493,6 +496,10 @@ class Node:
             self._touch(unit, now)
 
     def _hearing_changed(self, event: Deafened | Undeafened, now: Instant) -> None:
+        if isinstance(event, Deafened):
+            self._deaf[event.instance] = event
+        else:
+            self._deaf.pop(event.instance, None)
         unit = self._by_router.get(event.instance)
         if unit is not None:
             unit.hearing_changed(event, now)

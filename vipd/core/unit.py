@@ -259,8 +259,7 @@ class Unit:
         if config.vips != old.vips or moved or lifetime_changed:
             self._change_vips(old.vips, elsewhere, now)
         if config != old:
-            self._feed(self.election, PriorityChanged(), now)
-            self.judge(now)
+            self.judge(now, news=True)
 
     def let_go_of(self, elsewhere: set[VipKey], now: Instant) -> None:
         """This unit is about to be removed: what others have now is not its to take away."""
@@ -405,40 +404,47 @@ class Unit:
     def has_source(self, address: Address) -> bool:
         return any(router.source == address for router in self.routers.values())
 
-    def judge(self, now: Instant) -> None:
-        """Sources, faults and priority anew, from the host and its health as they are."""
+    def judge(self, now: Instant, *, news: bool = False) -> None:
+        """Sources, priority and faults anew, from the host and its health as they are.
+
+        In this order: whoever starts waits by its effective priority, and a master says what is
+        new (``news``: its configuration is) only if it still is one.
+        """
         if not self._begun or self._stopped:
             return
         for router in self.routers.values():
             source = router.find_source(self._host, self.vip_addresses)
             if source != router.source:
-                self._change_source(router, source, now)
+                news |= self._change_source(router, source)
         before, self.judgement = self.judgement, self._judge_tracks(now)
-        self._change_faults(self._standing_faults(), now)
         if self.judgement != before:
-            self._weigh(before, now)
+            news |= self._weigh(before)
+        self._change_faults(self._standing_faults(), now)
+        if news:
+            self._feed(self.election, PriorityChanged(), now)
 
     def _judge_tracks(self, now: Instant) -> Judgement:
         return self._tracker.judge(self._verdicts, self._host.is_up, now)
 
-    def _weigh(self, before: Judgement, now: Instant) -> None:
-        """The effective priority; a change is advertised at once."""
+    def _weigh(self, before: Judgement) -> bool:
+        """The effective priority; True if it changed, which is advertised at once."""
         contributions = self.judgement.contributions
         was = self.election.standing.priority
         priority = effective_priority(self.config.priority, contributions)
         if priority == was:
-            return
+            return False
         self.election.standing.priority = priority
         changed = {*contributions} ^ {*before.contributions}
         because = ", ".join(dict.fromkeys(part.name for part in sorted(changed, key=_name_of)))
         fields: dict[str, FieldValue] = {"priority": priority, "was": was, "because": because}
         self._teller.tell(NoteKind.PRIORITY_CHANGED, fields)
-        self._feed(self.election, PriorityChanged(), now)
+        return True
 
-    def _change_source(self, router: Router, source: Address | None, now: Instant) -> None:
+    def _change_source(self, router: Router, source: Address | None) -> bool:
+        """True if peers know us by another address."""
         old, router.source = router.source, source
         if source is None:
-            return
+            return False
         name = router.config.name
         self.election.standing.sources[name] = source
         if old is not None:
@@ -447,7 +453,7 @@ class Unit:
                 "new": format_address(source),
             }
             self._teller.tell(NoteKind.SOURCE_CHANGED, fields, name)
-            self._feed(self.election, PriorityChanged(), now)
+        return old is not None
 
     def _standing_faults(self) -> dict[Reason, str]:
         return {**self._level_faults(), **dict(self.judgement.faults), **self._timed.standing}
