@@ -24,6 +24,7 @@ from vipd.duties import FileProbe, Probe, ProcessProbe, ScriptProbe, SystemdProb
 from vipd.supervisor.checks.board import Workshop
 from vipd.supervisor.checks.findings import Finding, ProbeFailed, Unjudged, Word, one_line
 from vipd.supervisor.checks.probe_command import SystemdCheck
+from vipd.supervisor.checks.probe_host import ProcessTable
 from vipd.supervisor.checks.threads import Threads
 from vipd.supervisor.scripts import Outcome
 
@@ -269,6 +270,22 @@ def test_our_own_descendants_prove_nothing() -> None:
         child.kill()
 
 
+def test_one_search_serves_those_who_come_together_and_nobody_who_needs_a_newer_one() -> None:
+    async def main() -> None:
+        table = ProcessTable()
+        now = asyncio.get_running_loop().time()
+        first, second = await asyncio.gather(table.names(now), table.names(now - 1))
+        assert first is second
+        assert os.getpid() in first
+        assert await table.names(now) is first
+        later = asyncio.get_running_loop().time()
+        third, fourth = await asyncio.gather(table.names(later), table.names(later))
+        assert third is fourth
+        assert third is not first
+
+    asyncio.run(main())
+
+
 def test_a_death_is_heard_at_once(orphan: Callable[[str], int]) -> None:
     pid = orphan("vipd-test-c")
 
@@ -334,8 +351,8 @@ def script() -> Iterator[Callable[[str], ScriptProbe]]:
 def test_script_by_its_exit_status(script: Callable[[str], ScriptProbe]) -> None:
     assert ask(script("exit 0")).detail == "exit status 0"
     assert ask(script("echo; echo all well; echo more")).detail == "all well"
-    found = ask(script("echo $VIPD_CHECK $1; exit 3"))
-    assert (found.word, found.detail) == (Word.FAILED, "exit status 3: check argument")
+    found = ask(script("echo $1 $2; exit 3"))
+    assert (found.word, found.detail) == (Word.FAILED, "exit status 3: argument")
     assert ask(script("kill -SEGV $$")).detail.startswith("killed by SIGSEGV")
 
 
@@ -353,7 +370,8 @@ def test_script_that_there_is_not() -> None:
 @pytest.mark.parametrize(
     ("status", "output", "detail"),
     [(0, "active\n", "nginx.service is active"), (3, "failed\n", "nginx.service is failed"),
-     (4, "", "nginx.service is exit status 4")],
+     (1, "System has not been booted\n", "systemctl: System has not been booted"),
+        (4, "", "systemctl: exit status 4")],
 )  # fmt: skip
 def test_systemd_by_systemctl(status: int, output: str, detail: str) -> None:
     asked = []

@@ -167,7 +167,7 @@ def test_a_stall_of_ours_fails_no_run() -> None:
     slow_answers = [takes(0.4)]
     played = play(slow_answers, 20, lambda _: loop().stall(5))
     assert (played.runner.timeouts, played.runner.failures) == (0, 0)
-    assert played.runner.missed >= 4
+    assert 4 <= played.runner.missed <= 6
     assert played.words == [Word.HEALTHY]
 
 

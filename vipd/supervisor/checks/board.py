@@ -68,7 +68,7 @@ class Workshop:
     def make(self, config: CheckConfig, nudge: Callable[[], None]) -> Probe:
         probe = config.probe
         if isinstance(probe, ScriptProbe):
-            return ScriptCheck(config.name, probe)
+            return ScriptCheck(probe)
         if isinstance(probe, TcpProbe):
             return TcpCheck(probe, self._threads)
         if isinstance(probe, PingProbe):

@@ -42,18 +42,10 @@ class Run(Protocol):
     ) -> Awaitable[Outcome]: ...
 
 
-async def _outcome(
-    run: Run,
-    command: Sequence[str],
-    user: str | None,
-    environment: Mapping[str, str],
-    timeout_s: float,
-) -> Outcome:
+async def _outcome(run: Run, command: Sequence[str], user: str | None, timeout_s: float) -> Outcome:
     grace_s = min(LONGEST_GRACE_S, timeout_s)
     try:
-        return await run(
-            command, user=user, environment=environment, timeout_s=timeout_s, grace_s=grace_s
-        )
+        return await run(command, user=user, environment={}, timeout_s=timeout_s, grace_s=grace_s)
     except ScriptRefused as refused:
         cause: BaseException | None = refused
         while cause is not None and not isinstance(cause, OSError):
@@ -68,15 +60,12 @@ class ScriptCheck:
 
     ends_itself = True
 
-    def __init__(self, name: str, config: ScriptProbe, run: Run = scripts.run) -> None:
+    def __init__(self, config: ScriptProbe, run: Run = scripts.run) -> None:
         self._config, self._run = config, run
-        self._environment = {"VIPD_CHECK": name}
 
     async def run(self, timeout_s: float) -> Finding:
         config = self._config
-        outcome = await _outcome(
-            self._run, config.command, config.user, self._environment, timeout_s
-        )
+        outcome = await _outcome(self._run, config.command, config.user, timeout_s)
         said = one_line(outcome.output)
         if outcome.status == 0 and not outcome.timed_out:
             return healthy(said or "exit status 0")
@@ -101,13 +90,15 @@ class SystemdCheck:
         if program is None:
             raise ProbeFailed("there is no systemctl on this host")
         command = (program, "is-active", "--", self._unit)
-        outcome = await _outcome(self._run, command, None, {}, timeout_s)
+        outcome = await _outcome(self._run, command, None, timeout_s)
         if outcome.timed_out:
             return Finding(Word.TIMED_OUT, scripts.describe(outcome))
         state = one_line(outcome.output) or scripts.describe(outcome)
+        # A state is one word; else systemctl explains why it cannot tell.
+        said = f"systemctl: {state}" if " " in state else f"{self._unit} is {state}"
         if outcome.status != 0:
-            raise ProbeFailed(f"{self._unit} is {state}")
-        return healthy(f"{self._unit} is {state}")
+            raise ProbeFailed(said)
+        return healthy(said)
 
     def close(self) -> None:
         """Nothing is held between runs."""

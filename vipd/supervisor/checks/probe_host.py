@@ -2,11 +2,11 @@
 
 *Files* are looked at in a thread, because a dead network mount blocks whoever looks.
 
-*Processes* are searched in /proc only while too few are known. Those that were found are held by a
-pidfd each, which says at once when one dies, and their names are looked at again in each run: a
-process can become another program. (The kernel's process events would also announce new ones, but
-exist in the host's first network and PID namespaces only, and wake their reader for every fork
-on the host, the runs of our own scripts included.)
+*Processes* are searched in /proc only while too few are known, in one search for all checks. Those
+that were found are held by a pidfd each, which says at once when one dies, and their names are
+looked at again in each run: a process can become another program. (The kernel's process events
+would also announce new ones, but exist in the host's first network and PID namespaces only, and
+wake their reader for every fork on the host, the runs of our own scripts included.)
 
 *Interfaces* come from the kernel's events: a run compares, and asks nothing.
 """
@@ -96,24 +96,26 @@ SCANNED_AT_ONCE = 50
 """Then others get their turn: a host can have thousands of processes."""
 
 
+TABLE_AGE_S = 0.1
+"""So old may a search be: with many checks for what is not there, they share it."""
+
+
 class ProcessTable:
-    """All processes with their names; one search serves everybody who waits for it."""
+    """All processes with their names."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._search: asyncio.Task[dict[int, tuple[str, str]]] | None = None
+        self._began = 0.0
 
-    async def search(self) -> dict[int, tuple[str, str]]:
-        """One that began after this call: a search on the way may have passed what is asked for."""
-        if self._search is not None:
+    async def names(self, not_before: float) -> dict[int, tuple[str, str]]:
+        """By a search that began then or later: an earlier one may have passed what is new."""
+        while self._search is not None and self._began < not_before and not self._search.done():
             await asyncio.wait([self._search])
-        if self._search is None:
-            self._search = asyncio.get_running_loop().create_task(self._look_at_all())
-            self._search.add_done_callback(self._forget)
+        if self._search is None or self._began < not_before:
+            self._began = self._loop.time()
+            self._search = self._loop.create_task(self._look_at_all())
         return await asyncio.shield(self._search)
-
-    def _forget(self, search: object) -> None:
-        if self._search is search:
-            self._search = None
 
     async def _look_at_all(self) -> dict[int, tuple[str, str]]:
         found = {}
@@ -133,6 +135,7 @@ class ProcessCheck:
         self._config, self._table, self._nudge = config, table, nudge
         self._loop = asyncio.get_running_loop()
         self._watched: dict[int, int] = {}  # pid -> pidfd
+        self._last_death = 0.0
 
     async def run(self, _timeout_s: float) -> Finding:
         name, count = self._config.name, self._config.count
@@ -140,7 +143,8 @@ class ProcessCheck:
             if not processes.has_name(processes.names_of(pid), name):
                 self._drop(pid)
         if len(self._watched) < count:
-            found = await self._table.search()
+            not_before = max(self._last_death, self._loop.time() - TABLE_AGE_S)
+            found = await self._table.names(not_before)
             self._watch(pid for pid, names in found.items() if processes.has_name(names, name))
         running = sorted(self._watched)
         if len(running) < count:
@@ -176,6 +180,7 @@ class ProcessCheck:
 
     def _died(self, pid: int) -> None:
         self._drop(pid)
+        self._last_death = self._loop.time()
         self._nudge()
 
     def close(self) -> None:
