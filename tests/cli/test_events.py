@@ -281,6 +281,7 @@ ENTRIES = [
         entries.hook("web", "master", "MASTER", "failed", "exit status 3", sequence=7),
         "hook master of web failed: exit status 3",
     ),
+    (entries.hook("web", "master", "MASTER", "ok", "ok"), "hook master of web ok"),
     (
         entries.command("switchover of web to lb2", "uid 0", "web"),
         "web: switchover of web to lb2 (by uid 0)",

@@ -68,7 +68,7 @@ class Journal:
         self._last_id = int(time.time() * 1000)
         self._lost_told = 0
         self._ending = False
-        self._loaded = asyncio.Event()
+        self._loaded = False  # until then the file, read in its turn, has to be asked
         self._arrived = asyncio.Event()
         self._writer = _Writer(path, open_file, self._from_thread)
 
@@ -182,8 +182,6 @@ class Journal:
 
     async def _fetch(self, query: Query) -> list[Entry]:
         """No await follows the last look at the ring: nothing is missed in between."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._loaded.wait(), READ_PATIENCE_S)
         matching = self._matching(query)
         if self._ring_suffices(query, len(matching)):
             return query.cut(matching)
@@ -205,7 +203,7 @@ class Journal:
     def _ring_suffices(self, query: Query, found: int) -> bool:
         if self._whole:
             return True
-        if not self._ring or not self._loaded.is_set():
+        if not self._ring or not self._loaded:
             return False
         oldest = self._ring[0]
         if query.after is not None:
@@ -238,7 +236,7 @@ class Journal:
         self._whole = len(entries) < MOST_REMEMBERED and len(older) <= room
         self._ring.extendleft(reversed(older[-room:] if room else []))
         self._last_id = max([self._last_id, *(entry.id for entry in entries[-1:])])
-        self._loaded.set()
+        self._loaded = True
         if damage:
             self._add(KIND, "", {"text": damage}, "the file was damaged")
 

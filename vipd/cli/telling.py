@@ -22,6 +22,8 @@ def told(entry: dict[str, Any], about: str = "") -> str:
         text = " ".join([kind, *(f"{key}={value}" for key, value in fields.items())])
     else:
         values = defaultdict(str, fields, subject=subject, cause=entry["cause"])
+        if values["detail"] == values["result"]:
+            values["detail"] = ""  # ok: ok
         text = template.format_map(values).strip().rstrip(":")
     if fields.get("held_back"):
         text += f" (and {fields['held_back']} more like it)"
