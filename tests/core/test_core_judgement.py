@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.core.rig import LOWER, MS, OWN, Rig, S, notes, priorities, router
+from tests.core.rig import ETH1, LOWER, MS, OWN, Rig, S, notes, priorities, router
 from vipd.core import timing
 from vipd.core.events import (
     Deafened,
@@ -87,6 +87,17 @@ def test_the_successor_of_a_deaf_router_is_deaf() -> None:
     assert rig.state("edge") is State.BACKUP
     rig.configure(router(vrid=53))
     assert rig.state() is State.BACKUP
+
+
+def test_a_unit_that_leaves_waits_for_no_debounced_interface() -> None:
+    uplink = Track(TrackKind.INTERFACE, "eth1", debounce_ns=300 * MS)
+    rig = Rig(router(track=(uplink,)))
+    rig.become_master()
+    rig.obeys = False
+    rig.see_link(replace(ETH1, up=False))
+    rig.stop()
+    rig.run(S)
+    assert rig.node.deadline() is None or rig.node.deadline() > rig.now
 
 
 def test_maintenance_waits_by_its_own_interval_once_the_master_is_gone() -> None:

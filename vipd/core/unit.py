@@ -164,6 +164,7 @@ class Unit:
         self._faults.clear()
         self._timed = TimedFaults()
         self._foreign = ForeignWatch()
+        self._tracker = Tracker(())
         self._feed(self.election, Stopped(reason), now)
 
     @property
