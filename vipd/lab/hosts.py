@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 from vipd.lab.namespace import Namespace
 from vipd.model import SECOND_NS
 
-INTERFACE = "eth0"
+INTERFACE, SECOND_INTERFACE = "eth0", "eth1"
 _POLL_S = 0.005
 _IFF_LOWER_UP = 0x10000
 
@@ -94,6 +94,7 @@ class Host:
         self.namespace = namespace
         self.directory = directory
         self.ipv4 = f"192.0.2.{number}"
+        self.second_ipv4 = f"198.51.100.{number}"  # where the lab has a second network
         self.ipv6 = f"2001:db8::{number}"
         self.link_local = f"fe80::{number}"
         self.processes: list[subprocess.Popen[bytes]] = []

@@ -11,6 +11,9 @@ and leaves the carrier up, as a broken switch, a wrong VLAN or a filter does; on
 takes the carrier away. All faults of a lab are one nftables table, replaced as a whole, so that
 a change is atomic and ``heal`` cannot forget a rule.
 
+``add_network`` adds a second network with a switch of its own: ``eth1`` of each host has
+198.51.100.N/24. Its ports are ``lb1-eth1``, ..., and a fault is made on such a port by its name.
+
 Whatever ends the owner of a lab, ``reaper`` ends everything in it.
 """
 
@@ -29,15 +32,20 @@ from typing import Self
 
 from pyroute2 import IPRoute
 
-from vipd.lab.hosts import INTERFACE, Host, now_ns
+from vipd.lab.hosts import INTERFACE, SECOND_INTERFACE, Host, now_ns
 from vipd.lab.namespace import Namespace
 
 CLIENT = "client"
-BRIDGE = "br0"
+BRIDGE, SECOND_BRIDGE = "br0", "br1"
 _FIRST_NUMBER = 11
 _CLIENT_NUMBER = 200
 _NODAD = 0x02
 _REAP_PATIENCE_S = 10.0
+
+
+def second_port(name: str) -> str:
+    """The port of a host on the second switch."""
+    return f"{name}-{SECOND_INTERFACE}"
 
 
 class Direction(Enum):
@@ -77,6 +85,7 @@ class Lab:
         self.names = (*names, CLIENT)
         self.hosts: dict[str, Host] = {}
         self._faults: dict[str, _Fault] = {}
+        self._bridge_of: dict[str, int] = {}  # port -> index
         self._open: list[Namespace] = []
         self._reaper: subprocess.Popen[bytes] | None = None
         # pcap files carry the time of day, measurements CLOCK_BOOTTIME; one offset serves a lab
@@ -140,41 +149,54 @@ class Lab:
         numbers[CLIENT] = _CLIENT_NUMBER
         for name, namespace in zip(self.names, self._open[1:], strict=True):
             self.hosts[name] = Host(name, numbers[name], namespace, self.directory / name)
-        self._build_switch()
-        for host in self.hosts.values():
-            self._plug(host)
-
-    def _build_switch(self) -> None:
         self.switch.sysctl("ipv6/conf/all/disable_ipv6", "1")
         self.switch.sysctl("ipv6/conf/default/disable_ipv6", "1")
+        bridge = self._build_bridge(BRIDGE)
+        for host in self.hosts.values():
+            self._connect(host, bridge)
+
+    def add_network(self) -> None:
+        """The second network, apart from the first: ``eth1`` of each host, IPv4 only."""
+        bridge = self._build_bridge(SECOND_BRIDGE)
+        for host in self.hosts.values():
+            mac = f"02:56:49:00:01:{host.number:02x}"
+            self._plug(host, second_port(host.name), SECOND_INTERFACE, mac, bridge)
+            with host.namespace.inside(), IPRoute() as netlink:
+                index = netlink.link_lookup(ifname=SECOND_INTERFACE)[0]
+                netlink.link("set", index=index, state="up")
+                netlink.addr("add", index=index, address=host.second_ipv4, prefixlen=24)
+
+    def _build_bridge(self, name: str) -> int:
         with self.switch.namespace.inside(), IPRoute() as netlink:
             netlink.link(
                 "add",
-                ifname=BRIDGE,
+                ifname=name,
                 kind="bridge",
                 br_stp_state=0,
                 br_forward_delay=0,
                 br_mcast_snooping=0,
             )
-            self._bridge_index = netlink.link_lookup(ifname=BRIDGE)[0]
-            netlink.link("set", index=self._bridge_index, state="up")
+            index: int = netlink.link_lookup(ifname=name)[0]
+            netlink.link("set", index=index, state="up")
+        return index
 
-    def _plug(self, host: Host) -> None:
-        """A cable between the switch and the host; ``eth0`` comes up with its addresses."""
+    def _plug(self, host: Host, port: str, interface: str, mac: str, bridge: int) -> None:
+        """A cable between a switch and the host."""
         with self.switch.namespace.inside(), IPRoute() as netlink:
             netlink.link(
                 "add",
-                ifname=host.name,
+                ifname=port,
                 kind="veth",
-                peer={
-                    "ifname": INTERFACE,
-                    "address": f"02:56:49:00:00:{host.number:02x}",
-                    "net_ns_fd": host.namespace.fd,
-                },
+                peer={"ifname": interface, "address": mac, "net_ns_fd": host.namespace.fd},
             )
-            port = netlink.link_lookup(ifname=host.name)[0]
-            netlink.link("set", index=port, master=self._bridge_index)
-            netlink.link("set", index=port, state="up")
+            index = netlink.link_lookup(ifname=port)[0]
+            netlink.link("set", index=index, master=bridge)
+            netlink.link("set", index=index, state="up")
+        self._bridge_of[port] = bridge
+
+    def _connect(self, host: Host, bridge: int) -> None:
+        """Plug the host in; ``eth0`` comes up with its addresses."""
+        self._plug(host, host.name, INTERFACE, f"02:56:49:00:00:{host.number:02x}", bridge)
         # no address from the MAC: a fixed one makes VRRP's address comparison predictable
         host.sysctl(f"ipv6/conf/{INTERFACE}/addr_gen_mode", "1")
         host.sysctl("ipv6/conf/all/accept_ra", "0")
@@ -226,7 +248,7 @@ class Lab:
 
     def attach(self, name: str) -> None:
         """End ``detach``."""
-        self._set_master(name, self._bridge_index)
+        self._set_master(name, self._bridge_of[name])
 
     def _set_master(self, name: str, master: int) -> None:
         with self.switch.namespace.inside(), IPRoute() as netlink:

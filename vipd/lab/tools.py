@@ -51,8 +51,8 @@ class _Helper:
 
 def start_server(host: Host, http_port: int = HTTP_PORT) -> subprocess.Popen[bytes]:
     """The UDP echo and the HTTP server of a host; returns when they answer."""
-    process = host.spawn(_module("server", host.name, "--http-port", str(http_port)), "server.log")
-    log = host.directory / "server.log"
+    log = host.directory / f"server-{len(host.processes)}.log"  # it may be started again
+    process = host.spawn(_module("server", host.name, "--http-port", str(http_port)), log.name)
     _started(process, log, log)
     return process
 
@@ -63,6 +63,19 @@ class Client(_Helper):
     def __init__(self, lab: Lab, vips: Sequence[str], rate: int = 1000) -> None:
         path = lab.client.directory / "probes.log"
         argv = _module("client", "--out", str(path), "--rate", str(rate), *vips)
+        super().__init__(lab.client, argv, path)
+
+    def answers(self) -> dict[str, list[Answer]]:
+        """The answers of each VIP so far (the last 50 ms may still be unwritten)."""
+        return read_answers(self.path)
+
+
+class Visitor(_Helper):
+    """Asks VIPs over HTTP, 100 times a second each; ``answers`` as the client's."""
+
+    def __init__(self, lab: Lab, vips: Sequence[str], rate: int = 100) -> None:
+        path = lab.client.directory / "visits.log"
+        argv = _module("visitor", "--out", str(path), "--rate", str(rate), *vips)
         super().__init__(lab.client, argv, path)
 
     def answers(self) -> dict[str, list[Answer]]:
