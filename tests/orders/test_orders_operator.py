@@ -88,7 +88,7 @@ def test_force_tries_and_says_that_this_node_is_master_again(rig: Rig) -> None:
     said = switch(operator, force=True)
     assert said["done"] is False
     assert "nobody took over; this node is master again after 3" in said["sentence"]
-    assert operator.orders.held == ()
+    assert operator.orders.held == rig.sent[-1].held == rig.operator().orders.held == ()
     assert rig.told[-1][2]["result"] == "failed"
 
 

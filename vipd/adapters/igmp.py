@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from vipd.adapters.echo import checksum
 from vipd.model import Address
 
 _PROTOCOL = 2
@@ -82,12 +83,4 @@ def _reported_groups(message: bytes) -> Iterable[bytes]:
 
 def _summed(data: bytes, place: int) -> bytes:
     """``data`` with its checksum at ``place``, where zeros stand."""
-    return data[:place] + checksum(data) + data[place + 2 :]
-
-
-def checksum(data: bytes) -> bytes:
-    """RFC 1071, of an even number of bytes."""
-    total: int = sum(word for (word,) in struct.iter_unpack("!H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return (~total & 0xFFFF).to_bytes(2, "big")
+    return data[:place] + checksum(data).to_bytes(2, "big") + data[place + 2 :]

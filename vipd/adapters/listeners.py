@@ -29,9 +29,12 @@ What the answer proves
 ----------------------
 That another host's *kernel* listens. A daemon that is frozen looks like a living one, its socket
 is open. A backup of another VRID on the same link looks like ours. And silence is no proof of
-absence: a switch that snoops IGMP in hardware may keep the reports from us, a firewall the echo,
-and a host may be told not to report link-local groups (``igmp_link_local_mcast_reports``).
-Therefore the answer is advice to an operator who can overrule it, never an input of the election.
+absence: a snooping switch sends reports to the ports of multicast routers only (Linux bridges do
+so with version 2, that is on links with a querier of version 2; switches may with version 3, too),
+a firewall may drop the echo, and a host may be told not to report link-local groups
+(``igmp_link_local_mcast_reports``). That is why routers that were heard earlier are asked in
+person as well. The answer is advice to an operator who can overrule it, never an input of the
+election. docs/maintenance.md has what was measured.
 
 Nothing here blocks: the sockets are read by the event loop, and closed by a thread, because a
 packet socket's end waits for an RCU grace period.
@@ -42,7 +45,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -50,7 +52,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vipd.adapters import bpf, netlink
-from vipd.adapters.igmp import checksum, query, reporter
+from vipd.adapters.igmp import query, reporter
+from vipd.adapters.listener_direct import DirectQuestion, EchoTalk, icmp_socket
 from vipd.errors import AdapterError, PermissionMissing
 from vipd.model import Address, Family, Link, format_address
 
@@ -60,25 +63,19 @@ ATTEMPTS = 3
 GRACE_S = 0.03
 """After the first answer: what left at the same time (a refusal, a second host) arrives by then."""
 
-_VRRP = 112
+MOST_AT_ONCE = 64
+
 GROUP = socket.inet_pton(socket.AF_INET, "224.0.0.18")
 _GROUP6 = socket.inet_pton(socket.AF_INET6, "ff02::12")
 _GROUP4_MAC = bytes.fromhex("01005e000012")
 _REPORTS_MAC = bytes.fromhex("01005e000016")  # 224.0.0.22, where version 3 reports go
 
-_ECHO4, _ECHO_REPLY4, _ECHO6, _ECHO_REPLY6 = 8, 0, 128, 129
-_NO_ADVERT = bytes(8)
-_HOP_LIMIT_OF_NO_ADVERT = 254
-
-# <linux/if_packet.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>, <linux/in6.h>
+# <linux/if_packet.h>, <linux/if_ether.h>
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_MULTICAST = 263, 1, 0
 _PACKET_OUTGOING = 4
 _ETH_P_IP = 0x0800
-_SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
-_SO_BINDTOIFINDEX = 62
 _LARGEST_PACKET = 65_535
 
-_ECHO_HEADER = struct.Struct("!BBHHH")
 _PACKET_MEMBERSHIP = struct.Struct("=iHH8s")
 _PKTINFO6 = struct.Struct("=16si")
 
@@ -130,7 +127,7 @@ async def find_listeners(
                 questions.append(_GroupQuery(link, own, {other.mac for other in links}))
             elif not unicast_peers:
                 questions.append(_GroupEcho(link, source, own))
-            questions.extend(_DirectQuestion(link, source, peer) for peer in directly)
+            questions.extend(DirectQuestion(link, source, peer) for peer in directly)
         except OSError as error:
             raise _refused(f"asking for VRRP listeners on {interface}", error) from error
         found = await _ask(questions, timeout_s)
@@ -194,15 +191,16 @@ async def _ask(questions: Sequence[_Question], timeout_s: float) -> tuple[str, .
 
 
 def _drain(question: _Question, sock: socket.socket) -> bool:
-    """Read until nothing waits; whether anything was an answer."""
+    """Read what waits, within reason; whether anything was an answer."""
     answer = False
-    while True:
+    for _ in range(MOST_AT_ONCE):
         try:
             answer |= question.hear(sock)
         except BlockingIOError:
-            return answer
+            break
         except OSError:
             continue  # the error that a socket reports is gone once it was reported
+    return answer
 
 
 def _close(sockets: Iterable[socket.socket]) -> None:
@@ -273,12 +271,11 @@ class _GroupEcho:
         self.words = f"sent an echo request to ff02::12 on {link.name}"
         self._link = link
         self._own = own
-        self._echo = _Echo(Family.IPV6)
+        self._echo = EchoTalk(Family.IPV6)
         self._found: dict[str, None] = {}
-        sock = _icmp_socket(Family.IPV6, link)
+        sock = icmp_socket(Family.IPV6, link)
         self.sockets: tuple[socket.socket, ...] = (sock,)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
         self._info = _PKTINFO6.pack(source or bytes(16), link.index)
 
     def ask(self) -> None:
@@ -296,123 +293,3 @@ class _GroupEcho:
 
     def found(self) -> tuple[str, ...]:
         return tuple(self._found)
-
-
-# --- one known host ---------------------------------------------------------------------------
-
-
-class _DirectQuestion:
-    """It lives, and it does not say that it knows no VRRP.
-
-    Hosts limit how often they refuse (Linux: six at once, then one a second for each asker), and
-    a refusal that was saved looks like a yes. So after a refusal nothing more is asked.
-    """
-
-    def __init__(self, link: Link, source: Address | None, peer: Address) -> None:
-        family = Family.IPV4 if len(peer) == 4 else Family.IPV6
-        self._peer = format_address(peer)
-        self.words = f"asked {self._peer} whether it takes VRRP (ICMP)"
-        self._echo = _Echo(family)
-        self._lives = self.refused = False
-        echo = _icmp_socket(family, link)
-        self.sockets: tuple[socket.socket, ...] = (echo,)
-        try:
-            vrrp = _raw_socket(family, _VRRP, link)
-            self.sockets = (echo, vrrp)
-            _announce_errors(vrrp, family)
-            scope = (0, 0, link.index) if family is Family.IPV6 else (0,)
-            for sock in self.sockets:
-                if source is not None:
-                    sock.bind((format_address(source), *scope))
-                sock.connect((self._peer, *scope))
-        except OSError:
-            _close(self.sockets)
-            raise
-
-    def ask(self) -> None:
-        """The datagram first: what refuses it is on its way before the echo reply is."""
-        echo, vrrp = self.sockets
-        vrrp.send(_NO_ADVERT)
-        echo.send(self._echo.request())
-
-    def hear(self, sock: socket.socket) -> bool:
-        if sock is self.sockets[1]:
-            try:
-                sock.recv(_LARGEST_PACKET)  # the peer's own adverts; not what we ask for
-            except BlockingIOError:
-                raise
-            except OSError:
-                self.refused = True
-            return False
-        if not self._echo.is_answer(sock.recv(_LARGEST_PACKET)):
-            return False
-        self._lives = True
-        return True
-
-    def found(self) -> tuple[str, ...]:
-        return (self._peer,) if self._lives and not self.refused else ()
-
-
-def _announce_errors(sock: socket.socket, family: Family) -> None:
-    """Report ICMP errors on ``sock``; and make sure that no receiver takes what it sends."""
-    if family is Family.IPV4:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT_OF_NO_ADVERT)
-        return
-    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOP_LIMIT_OF_NO_ADVERT)
-
-
-# --- ICMP -------------------------------------------------------------------------------------
-
-
-class _Echo:
-    """Echo requests of one asker, and how to know their replies from everybody else's."""
-
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self._nonce = os.urandom(16)
-        self._identifier = int.from_bytes(os.urandom(2))
-        self._sequence = 0
-
-    def request(self) -> bytes:
-        self._sequence += 1
-        kind = _ECHO4 if self._family is Family.IPV4 else _ECHO6
-        header = (kind, 0, 0, self._identifier, self._sequence)
-        message = _ECHO_HEADER.pack(*header) + self._nonce
-        if self._family is Family.IPV6:
-            return message  # the kernel sums, it knows the source
-        return message[:2] + checksum(message) + message[4:]
-
-    def is_answer(self, packet: bytes) -> bool:
-        kind = _ECHO_REPLY6
-        if self._family is Family.IPV4:
-            packet = packet[(packet[0] & 0x0F) * 4 :]
-            kind = _ECHO_REPLY4
-        return packet[:1] == bytes((kind,)) and packet[_ECHO_HEADER.size :] == self._nonce
-
-
-def _raw_socket(family: Family, protocol: int, link: Link) -> socket.socket:
-    kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
-    sock = socket.socket(kind, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, link.index)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _icmp_socket(family: Family, link: Link) -> socket.socket:
-    """A raw ICMP socket on the link that hears echo replies only."""
-    if family is Family.IPV4:
-        sock = _raw_socket(family, socket.IPPROTO_ICMP, link)
-        sock.setsockopt(
-            _SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << _ECHO_REPLY4) & 0xFFFFFFFF)
-        )
-        return sock
-    sock = _raw_socket(family, socket.IPPROTO_ICMPV6, link)
-    blocked = bytearray(b"\xff" * 32)
-    word = (_ECHO_REPLY6 >> 5) * 4
-    mask = ~(1 << (_ECHO_REPLY6 & 31)) & 0xFFFFFFFF
-    blocked[word : word + 4] = struct.pack("=I", mask)
-    sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(blocked))
-    return sock
