@@ -58,6 +58,7 @@ class Daemon(Protocol):
     async def switchover(
         self, name: str, to: str | None, auto: bool, for_s: float | None, force: bool
     ) -> dict[str, Any]: ...
+    def end_waiting(self) -> None: ...
     async def events(self, query: Query, wait_s: float) -> dict[str, Any]: ...
 
 
@@ -66,6 +67,7 @@ class ControlServer:
         self._daemon = daemon
         self._path = path
         app = web.Application(client_max_size=64 * 1024, middlewares=[_remember_asker])
+        app.on_shutdown.append(self._end_waiting)
         app.router.add_get("/status", self._status)
         app.router.add_get("/explain", self._explain)
         app.router.add_get("/events", self._events)
@@ -93,6 +95,9 @@ class ControlServer:
     async def stop(self) -> None:
         await self._runner.cleanup()
         self._path.unlink(missing_ok=True)
+
+    async def _end_waiting(self, _app: web.Application) -> None:
+        self._daemon.end_waiting()
 
     async def _status(self, _request: web.Request) -> web.Response:
         return web.json_response(await self._daemon.status())

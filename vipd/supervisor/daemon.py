@@ -278,15 +278,23 @@ class Supervisor:
             self._manager.reloading()
             try:
                 generation = self._config.generation + 1
-                compiled = await load_again(
-                    self._path, generation, self._config, self._compiled.duties
-                )
+                compiled = await self._load_again(generation)
                 leaving = _units_that_leave(self._config, compiled.state.config)
                 await self._staff.leaving(leaving, Reason.REMOVED.value)
                 self._take_over(compiled)
             finally:
                 self._say_ready()
         return compiled.changes
+
+    async def _load_again(self, generation: int) -> Compiled:
+        config, duties = self._config, self._compiled.duties
+        try:
+            return await load_again(self._path, generation, config, duties)
+        except ConfigurationRefused as error:
+            self._staff.record(
+                entries.configuration("refused", generation, error.faults, ASKER.get())
+            )
+            raise
 
     def _take_over(self, compiled: Compiled) -> None:
         # They hold the control socket and the journal, which cannot move under a running daemon.
@@ -335,9 +343,16 @@ class Supervisor:
         }
 
     def happened(self, instance: str, most: int) -> list[dict[str, Any]]:
-        """The newest entries about the instance, its group, and the node itself."""
-        unit = next((g.name for g in self._config.groups if instance in g.instances), instance)
-        return self._staff.happened((instance, unit, ""), most)
+        """The newest entries about the instance, its group, what they track, and the node."""
+        groups = [group for group in self._config.groups if instance in group.instances]
+        members = {instance, *(name for group in groups for name in group.instances)}
+        owners = [*groups, *(each for each in self._config.instances if each.name in members)]
+        tracked = {track.name for owner in owners for track in owner.track}
+        subjects = {instance, "", *(group.name for group in groups), *tracked}
+        return self._staff.happened(tuple(subjects), most)
+
+    def end_waiting(self) -> None:
+        self._staff.end_waiting()
 
     async def maintenance(self, on: bool, for_s: float | None, force: bool) -> dict[str, Any]:
         return await self._operator.maintenance(on, for_s, force)

@@ -156,7 +156,8 @@ class Staff:
             outcome=event.outcome.value,
             detail=event.detail,
         )
-        self._judge_hooks()
+        # Not now: who tells us this draws its own conclusions from it only afterwards.
+        asyncio.get_running_loop().call_soon(self._judge_hooks)
 
     def _alarm_changed(self, alarm: Alarm, begins: bool) -> None:
         self.record(entries.alarm(alarm, begins))
@@ -201,6 +202,10 @@ class Staff:
     def happened(self, subjects: tuple[str, ...], most: int) -> list[dict[str, Any]]:
         """The newest entries about ``subjects``, the oldest first."""
         return self.journal.newest(subjects, most)
+
+    def end_waiting(self) -> None:
+        """Answer those who wait for the next event: the daemon is about to end."""
+        self.journal.end_waiting()
 
     async def events(self, query: Query, wait_s: float) -> dict[str, Any]:
         return await self.journal.answer(query, wait_s)
