@@ -89,6 +89,28 @@ def test_the_successor_of_a_deaf_router_is_deaf() -> None:
     assert rig.state() is State.BACKUP
 
 
+def test_a_master_that_waits_for_a_check_and_is_beaten_takes_no_part_any_more() -> None:
+    rig = Rig(router())
+    rig.become_master()
+    rig.configure(router(track=(NGINX,)))
+    assert rig.state() is State.MASTER
+    actions = rig.hear(200)
+    assert rig.state() is State.INIT
+    assert priorities(actions) == [100]
+    assert not rig.holds(*router().vips)
+    rig.feed(health(nginx=Health.HEALTHY))
+    assert rig.state() is State.BACKUP
+
+
+def test_a_master_that_waits_for_a_check_and_steps_down_takes_no_part_any_more() -> None:
+    rig = Rig(router())
+    rig.become_master()
+    rig.configure(router(track=(NGINX,)))
+    actions = rig.feed(OrdersGiven(Orders(step_downs=(("web", 1),))))
+    assert rig.state() is State.INIT
+    assert priorities(actions) == [0]
+
+
 def test_a_unit_that_leaves_waits_for_no_debounced_interface() -> None:
     uplink = Track(TrackKind.INTERFACE, "eth1", debounce_ns=300 * MS)
     rig = Rig(router(track=(uplink,)))

@@ -288,6 +288,12 @@ class Unit:
             self._feed(self.election, StepDownOrdered(Reason.MAINTENANCE), now)
         elif ordered and not self.config.is_owner:
             self._feed(self.election, StepDownOrdered(Reason.SWITCHOVER), now)
+        self._stay_out(now)
+
+    def _stay_out(self, now: Instant) -> None:
+        """A check that a reload brought does not end a mastership, but no next one begins."""
+        if self.judgement.pending and self.election.state is State.BACKUP:
+            self._feed(self.election, Stopped(Reason.CHECK_PENDING, self.judgement.pending), now)
 
     # --- the wire -----------------------------------------------------------------------------
 
@@ -306,6 +312,7 @@ class Unit:
                 NoteKind.ADVERT_REMARKED, remark.value, fields, now, heard.instance
             )
         self._feed(self.election, heard, now)
+        self._stay_out(now)
 
     def reject(self, rejected: AdvertRejected, now: Instant) -> None:
         self.routers[rejected.instance].counters.discard(rejected.reason)
