@@ -37,12 +37,16 @@ from vipd.core.events import (
     AdvertSent,
     Configured,
     DeadlinePassed,
+    Deafened,
     Event,
     GateOpened,
     GateShut,
     KernelResynced,
+    LinkGone,
+    LinkSeen,
     LoopStalled,
     StallDrained,
+    Undeafened,
 )
 from vipd.core.node import Node
 from vipd.model import ADDRESS_TAG, LEAVING_PRIORITY, MILLISECOND_NS, Address, Instant, Note, State
@@ -57,6 +61,9 @@ STALL_NS = MILLISECOND_NS
 _SOCKET_BUFFER = 400
 _WAKE_LATE_NS = 300_000
 _HICCUP_NS = (MILLISECOND_NS, 30 * MILLISECOND_NS)
+
+_LOOK_AGAIN_NS = 5 * MILLISECOND_NS
+_LINK_EVENTS = (LinkSeen, LinkGone, KernelResynced)
 
 _MOST_WAKES = 200
 """At one instant; a thousand announcements are cut into eight turns."""
@@ -78,9 +85,12 @@ class FakeEngine:
         self.overflowing = False
         self.told: set[tuple[int, Address]] = set()
         self.mastered: dict[str, SendAdvert] = {}
+        self.handled: Event | None = None
         self._inbox: deque[Event] = deque()
         self._sockets: deque[tuple[int, _Packet]] = deque()
         self._kernel_socket: deque[Event] = deque()
+        self._channel: deque[Event] = deque()
+        self._deaf: set[str] = set()
         self._orders: deque[_Order] = deque()
         self._ordering = False
         self._handling = False
@@ -95,8 +105,12 @@ class FakeEngine:
 
     def start(self) -> None:
         self.host.kernel.emit = self.kernel_says
+        supervisor = self.host.supervisor
+        for event in () if supervisor is None else supervisor.first_words():
+            self.feed(event)
         self.feed(Configured(self.host.config()))
         self.feed(KernelResynced(*self.host.kernel.dump()))
+        self.follow_sockets()
 
     def die(self) -> None:
         """SIGKILL or a crash. The order that the kernel works on may still be carried out."""
@@ -107,12 +121,13 @@ class FakeEngine:
 
     def masterships(self) -> list[SendAdvert]:
         """The last advert of each router that is master here: what the last will answers for."""
-        instances = self.node.instances
-        return [
-            sent
-            for name, sent in self.mastered.items()
-            if name in instances and instances[name].election.state is State.MASTER
-        ]
+        masters = {
+            name
+            for unit in self.node.units.values()
+            for name in unit.routers
+            if unit.election.state is State.MASTER
+        }
+        return [sent for name, sent in self.mastered.items() if name in masters]
 
     def pause(self) -> None:
         self.paused = True
@@ -127,6 +142,8 @@ class FakeEngine:
         self._read_sockets()
         if late > STALL_NS:
             self.feed(StallDrained())
+        while self._channel and self.alive:
+            self.feed(self._channel.popleft())
         self._next_order()
         self._wake_if_due()
 
@@ -146,6 +163,34 @@ class FakeEngine:
         else:
             self.feed(event)
 
+    def told_by_supervisor(self, event: Event) -> None:
+        if self.paused:
+            self._channel.append(event)
+        else:
+            self.feed(event)
+
+    def follow_sockets(self) -> None:
+        """Open what the routers need now, and tell the node of those that cannot hear.
+
+        The engine looks again after every reload and change of links, and until those that leave
+        have left.
+        """
+        if not self.alive or self.paused:
+            return
+        names = {
+            router.name: self.host.deaf[router.interface, router.family]
+            for router in self.node.routers()
+            if (router.interface, router.family) in self.host.deaf
+            and router.interface in self.host.kernel.links
+        }
+        before, self._deaf = self._deaf, set(names)
+        for name in sorted(before - self._deaf):
+            self.feed(Undeafened(name))
+        for name in sorted(self._deaf - before):
+            self.feed(Deafened(name, names[name]))
+        if self.node.is_leaving:
+            self.world.after(_LOOK_AGAIN_NS, self.follow_sockets)
+
     def overflowed(self) -> None:
         """ENOBUFS on the event socket: events were lost, so dump and compare."""
         self.overflowing = False
@@ -163,6 +208,8 @@ class FakeEngine:
 
     def _read(self, index: int, packet: _Packet) -> None:
         if isinstance(packet, OutgoingAdvert):
+            if (self.host.kernel.name_of(index), packet.family) in self.host.deaf:
+                return
             event: Event | None = self.translator.receive(packet.arrive(index))
             if event is not None:
                 self.feed(event)
@@ -199,12 +246,15 @@ class FakeEngine:
             self.translator.observe(event)
             self._note_told(event)
         judge = self.host.judge
+        self.handled = event
         actions = self.node.handle(event, now)
         for action in actions:
             if self.world.tracing:
                 self.world.trace(self.host.name, f"-> {short(action)}")
             self._dispatch(action)
         judge.after(self, event, actions, now)
+        if isinstance(event, _LINK_EVENTS):
+            self.world.after(0, self.follow_sockets)
 
     def _note_told(self, event: Event) -> None:
         """Keep what the kernel has told this process: it may announce nothing else."""
@@ -344,7 +394,8 @@ class FakeEngine:
             else:
                 self.host.stray_refused_at = self.world.now
             return ()
-        lifetime_s = self.host.lifetime_s(order.instance)
+        unit = self.node.units.get(order.instance)
+        lifetime_s = 2 if unit is None else unit.config.address_lifetime_s
         for position, vip in enumerate(order.vips):
             errno = self.host.netlink_errno
             if errno:

@@ -1,4 +1,4 @@
-"""A host: kernel, drifting clock, engine, and as much of the supervisor as matters.
+"""A host: kernel, drifting clock, engine and supervisor, and what its checks would find.
 
 What dies together and who cleans up (DESIGN: "who takes the VIP away"):
 
@@ -22,14 +22,18 @@ from vipd.model import (
     MILLISECOND_NS,
     SECOND_NS,
     Address,
+    Duration,
+    Family,
     Instant,
     NodeConfig,
+    Verdict,
 )
 from vipd.sim.clock import DriftingClock
 from vipd.sim.engine import FakeEngine, _Packet
 from vipd.sim.kernel import FakeKernel
 from vipd.sim.network import Network
-from vipd.sim.options import MAIN, SIDE, HostPlan
+from vipd.sim.plans import MAIN, SIDE, UPLINK, CheckPlan, HostPlan
+from vipd.sim.supervisor import FakeSupervisor
 from vipd.sim.world import World
 
 if TYPE_CHECKING:
@@ -64,6 +68,14 @@ class Host:
         self.kernel = FakeKernel(world, plan.name)
         self.judge: Judge
         self.engine: FakeEngine | None = None
+        self.supervisor: FakeSupervisor | None = None
+        self.checks: tuple[str, ...] = ()
+        self.truth: dict[str, Verdict] = {}
+        self.first_verdict_ns: Duration = 0
+        self.on_verdict: Callable[[], None] = _nobody
+        self.maintenance = False
+        self.held: set[str] = set()
+        self.deaf: dict[tuple[str, Family], int] = {}
         self.up = False
         self.stopped = False
         self.died_at: Instant = 0
@@ -79,22 +91,21 @@ class Host:
     def boot(self) -> None:
         self.up = True
         self.disturbed()
-        for name in (MAIN, SIDE):
+        for name in (MAIN, SIDE, UPLINK):
             self._build_link(name)
 
     def _build_link(self, name: str) -> None:
         self.kernel.create_link(name, self.mac(name))
-        if name == MAIN:
-            self.kernel.add(MAIN, self.plan.ipv4, 24, tag=0, lifetime_s=None)
-            self.kernel.add_tentative(MAIN, self.plan.link_local, 64)
-        else:
-            self.kernel.add(SIDE, self.plan.side, 24, tag=0, lifetime_s=None)
+        if name != UPLINK:
+            address = self.plan.address(name, Family.IPV4)
+            self.kernel.add(name, address, 24, tag=0, lifetime_s=None)
+            self.kernel.add_tentative(name, self.plan.link_local(name), 64)
         for interface, address, prefix in self.owned:
             if interface == name:
                 self.kernel.add(interface, address, prefix, tag=0, lifetime_s=None)
 
     def mac(self, name: str) -> bytes:
-        return bytes((2, 0, 0, 0, int(name == SIDE), self.plan.octet))
+        return bytes((2, 0, 0, 0, (MAIN, SIDE, UPLINK).index(name), self.plan.octet))
 
     def recreate_link(self, name: str) -> None:
         if self.up and name not in self.kernel.links:
@@ -106,15 +117,17 @@ class Host:
         self.disturbed()
         self.kernel.set_link(name, up=True, admin=False)
         link = self.kernel.links.get(name)
-        if name == MAIN and link is not None:
-            if not self.kernel.has_own(link.index, self.plan.link_local):
-                self.kernel.add_tentative(MAIN, self.plan.link_local, 64)
-            for interface, address, prefix in self.owned:
+        if name == UPLINK or link is None:
+            return
+        if not self.kernel.has_own(link.index, self.plan.link_local(name)):
+            self.kernel.add_tentative(name, self.plan.link_local(name), 64)
+        for interface, address, prefix in self.owned:
+            if interface == name:
                 self.kernel.add(interface, address, prefix, tag=0, lifetime_s=None)
 
     def crash(self) -> None:
         if self.up:
-            self._engine_dies()
+            self.kill_both()
             self.kernel.clear()
             self.up = False
 
@@ -155,6 +168,8 @@ class Host:
             self._life += 1
             self.stopped = False
             self.disturbed()
+            if self.supervisor is None:
+                self.supervisor = FakeSupervisor(self)
             self.engine = FakeEngine(self)
             self.judge.started(self.engine)
             self.engine.start()
@@ -212,6 +227,7 @@ class Host:
         """SIGTERM to the daemon, or the supervisor's death: the engine releases and ends."""
         if self.engine is not None:
             self.stopped = True
+            self._supervisor_ends()
             self.disturbed()
             engine = self.engine
             if not engine.paused:
@@ -224,6 +240,12 @@ class Host:
 
     def kill_both(self) -> None:
         self._engine_dies()
+        self._supervisor_ends()
+
+    def _supervisor_ends(self) -> None:
+        if self.supervisor is not None:
+            self.supervisor.alive = False
+            self.supervisor = None
 
     def pause(self) -> None:
         if self.engine is not None:
@@ -237,17 +259,45 @@ class Host:
             self.engine.feed(StopRequested())
         elif self.engine is not None:
             self.engine.feed(Configured(self.config()))
+            self.engine.follow_sockets()
 
     def reload(self) -> None:
         if self.engine is not None and not self.engine.paused:
             self.disturbed()
             self.engine.feed(Configured(self.config()))
+            self.engine.follow_sockets()
 
-    def lifetime_s(self, instance: str) -> int:
-        for config in self.config().instances:
-            if config.name == instance:
-                return config.address_lifetime_s
-        return 2
+    # --- checks and orders --------------------------------------------------------------------
+
+    def knows(self, checks: tuple[CheckPlan, ...], first_verdict_ns: Duration) -> None:
+        """Which checks run here, and how long the first run of each takes at most."""
+        self.checks = tuple(check.name for check in checks)
+        self.first_verdict_ns = first_verdict_ns
+        self.truth = {check.name: Verdict(check.name, check.at_rest) for check in checks}
+
+    def turns(self, verdict: Verdict) -> None:
+        """What the check looks at is otherwise from now on."""
+        self.truth[verdict.check] = verdict
+        if self.supervisor is not None:
+            self.supervisor.notices(verdict.check)
+
+    def tell_orders(self) -> None:
+        if self.supervisor is not None:
+            self.supervisor.tell_orders()
+
+    def cannot_hear(self, interface: str, family: Family, errno: int) -> None:
+        """The VRRP socket there cannot be opened; 0: it can again."""
+        if errno:
+            self.deaf[interface, family] = errno
+        else:
+            self.deaf.pop((interface, family), None)
+            self.disturbed()
+        if self.engine is not None:
+            self.engine.follow_sockets()
 
     def holds_tagged(self) -> bool:
         return bool(self.kernel.tagged)
+
+
+def _nobody() -> None:
+    """Nobody listens."""

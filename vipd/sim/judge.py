@@ -1,13 +1,13 @@
 """Every step of every host, and every instant at which something leaves one.
 
-The judge gives each step to the ``Twin`` of the router that it concerns, and looks at the kernel
-at the very instant at which an advert or an announcement leaves. The table of what it demands is
-in ``reference.py``.
+The judge gives each step to the ``Twin`` of the unit that it concerns, and looks at the kernel
+at the very instant at which an advert, an announcement or a role leaves. The tables of what it
+demands are in ``reference.py``, ``entitlement.py`` and ``roles.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vipd.core.actions import (
@@ -18,10 +18,21 @@ from vipd.core.actions import (
     RenewAddresses,
     SendAdvert,
 )
-from vipd.core.events import AdvertHeard, DeadlinePassed, Event, LoopStalled, StallDrained
+from vipd.core.events import (
+    AdvertHeard,
+    Event,
+    HealthReported,
+    LoopStalled,
+    OrdersGiven,
+    StallDrained,
+)
+from vipd.core.unit import Unit
 from vipd.model import LEAVING_PRIORITY, Instant, Note, NoteKind, State, VipKey
+from vipd.sim.entitlement import MOVES_WORTH
 from vipd.sim.reference import Twin
 from vipd.sim.render import short
+from vipd.sim.roles import Roles
+from vipd.sim.worth import Told
 
 if TYPE_CHECKING:
     from vipd.sim.engine import FakeEngine
@@ -29,7 +40,8 @@ if TYPE_CHECKING:
     from vipd.sim.world import World
 
 _ORDERS = (AddAddresses, RenewAddresses, RemoveAddresses)
-_JUDGED_WITHOUT_ACTIONS = (AdvertHeard, DeadlinePassed, LoopStalled, StallDrained)
+_JUDGED_WITHOUT_ACTIONS = (AdvertHeard, LoopStalled, StallDrained, *MOVES_WORTH)
+_DECISIONS = (OrdersGiven, HealthReported)
 
 
 class Judge:
@@ -37,17 +49,22 @@ class Judge:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.roles = Roles(world)
+        self.told: dict[Host, Told] = {}
         self.twins: dict[Host, dict[str, Twin]] = {}
-        self.owes_goodbye: set[tuple[Host, str]] = set()
-        self.left_to: dict[tuple[Host, str], str] = {}
+        self.owes_goodbye: dict[tuple[Host, str], Instant] = {}
+        self.beaten: set[tuple[Host, str]] = set()
         self.unannounced: dict[Host, dict[VipKey, Instant]] = {}
         self.on_note: Callable[[FakeEngine, Note], None] = _ignore
 
     def started(self, engine: FakeEngine) -> None:
-        self.twins[engine.host] = {}
-        self.owes_goodbye = {owed for owed in self.owes_goodbye if owed[0] is not engine.host}
-        for key in [key for key in self.left_to if key[0] is engine.host]:
-            del self.left_to[key]
+        host = engine.host
+        self.twins[host] = {}
+        self.told[host] = Told()
+        self.roles.started(host)
+        for key in [key for key in self.owes_goodbye if key[0] is host]:
+            del self.owes_goodbye[key]
+        self.beaten = {key for key in self.beaten if key[0] is not host}
 
     def finished(self, engine: FakeEngine) -> None:
         """The engine says that everything is released and ends."""
@@ -61,27 +78,29 @@ class Judge:
     def after(
         self, engine: FakeEngine, event: Event, actions: tuple[Action, ...], now: Instant
     ) -> None:
-        if not actions and type(event) not in _JUDGED_WITHOUT_ACTIONS:
+        told = self.told[engine.host]
+        told.learn(event, now)
+        twins, units = self.twins[engine.host], engine.node.units
+        news = [n for n, u in units.items() if n not in twins or twins[n].unit is not u]
+        if not actions and not news and type(event) not in _JUDGED_WITHOUT_ACTIONS:
             return  # every transition is noted, so nothing happened
         for action in actions:
             if type(action) in _ORDERS:
                 self._judge_order(engine, action)
-        twins, instances = self.twins[engine.host], engine.node.instances
-        concerned: Iterable[str] = instances
-        if type(event) is AdvertHeard:
-            concerned = (event.instance,) if event.instance in instances else ()
-        for name in concerned:
-            instance = instances[name]
-            twin = twins.get(name)
-            if twin is None or twin.instance is not instance:
-                twin = twins[name] = Twin(self.world, engine.host, instance)
+        for name in news:
+            twins[name] = Twin(self.world, engine.host, units[name], told)
+        only = event.instance if type(event) is AdvertHeard else None
+        for name, unit in units.items():
+            if only is not None and only not in unit.routers:
+                continue
+            twin = twins[name]
             if twin.step(event, actions, now):  # what it holds by now is to be announced
                 for key in twin.keys & engine.host.kernel.present:
                     self.unannounced[engine.host][key] = self.world.now
 
     def _judge_order(self, engine: FakeEngine, order: Action) -> None:
-        instance = engine.node.instances.get(getattr(order, "instance", ""))
-        if instance is not None and instance.config.is_owner:
+        unit = engine.node.units.get(getattr(order, "instance", ""))
+        if unit is not None and unit.config.is_owner:
             self.world.violated("owner-touched", f"{engine.host.name}: {short(order)}")
 
     def address_changed(self, host: Host, key: VipKey) -> None:
@@ -96,28 +115,31 @@ class Judge:
 
     def leaves(self, engine: FakeEngine, sent: SendAdvert, *, supervised: bool = False) -> None:
         if sent.advert.priority == LEAVING_PRIORITY:
-            self.owes_goodbye.discard((engine.host, sent.instance))
+            self.owes_goodbye.pop((engine.host, sent.instance), None)
             self._says_goodbye(engine, sent, supervised)
             return
-        instance = engine.node.instances.get(sent.instance)
-        twin = self.twins[engine.host].get(sent.instance)
-        was_master = twin is not None and twin.state is State.MASTER and instance is not None
-        if was_master and instance is not None and instance.election.state is State.BACKUP:
+        unit = unit_of(engine, sent.instance)
+        twin = None if unit is None else self.twins[engine.host].get(unit.config.name)
+        if twin is not None and twin.unit is not unit:
+            twin = None
+        speaks = unit is not None and unit.election.state is State.MASTER
+        was_master = twin is not None and twin.state is State.MASTER
+        if was_master and not speaks and type(engine.handled) is AdvertHeard:
             return  # still in the step in which it was beaten: its last word
-        where = f"{engine.host.name} {sent.instance}"
-        if instance is None or instance.election.state is not State.MASTER:
+        if unit is None or not speaks:
+            where = f"{engine.host.name} {sent.instance}"
             self.world.violated("speaks-unasked", f"{where}: an advert although it is not master")
             return
-        if twin is None or twin.instance is not instance:
+        if twin is None:
             return
-        if twin.suspended and instance.election.suspended:
+        if twin.suspended and unit.election.suspended:
             twin.fail("stall", "an advert before all sockets were read")
-        if twin.source not in (None, sent.source):
-            self._judge_source(engine, sent, twin)
-        twin.source = sent.source
+        old = twin.sources.get(sent.instance)
+        if old not in (None, sent.source):
+            self._judge_source(engine, sent, twin, old or b"")
+        twin.sources[sent.instance] = sent.source
 
-    def _judge_source(self, engine: FakeEngine, sent: SendAdvert, twin: Twin) -> None:
-        old = twin.source or b""
+    def _judge_source(self, engine: FakeEngine, sent: SendAdvert, twin: Twin, old: bytes) -> None:
         link = engine.host.kernel.links.get(sent.config.interface)
         usable = link is not None and engine.host.kernel.is_usable(link.index, old)
         if usable and sent.config.source is None:
@@ -129,12 +151,12 @@ class Judge:
             for vip in sent.config.vips:
                 if engine.host.kernel.has(vip.key):
                     self.world.violated("goodbye-early", f"{where}: {vip} is still on the host")
-        if not supervised and self.left_to.get((engine.host, sent.instance)) == "BACKUP":
+        if not supervised and (engine.host, sent.instance) in self.beaten:
             self.world.violated("goodbye-unasked", f"{where}: priority 0 after it was beaten")
         self.world.coverage["goodbyes"] += 1
 
     def send_refused(self, engine: FakeEngine, sent: SendAdvert) -> None:
-        self.owes_goodbye.discard((engine.host, sent.instance))
+        self.owes_goodbye.pop((engine.host, sent.instance), None)
 
     def announces(self, engine: FakeEngine, action: Announce) -> None:
         kernel = engine.host.kernel
@@ -152,12 +174,36 @@ class Judge:
             twin.owes_word_since = None
 
     def noted(self, engine: FakeEngine, note: Note) -> None:
-        if note.kind is NoteKind.TRANSITION and note.fields["from"] == State.MASTER.value:
-            to = str(note.fields["to"])
-            self.left_to[engine.host, note.instance] = to
-            if to == State.INIT.value:
-                self.owes_goodbye.add((engine.host, note.instance))
+        if note.kind is NoteKind.TRANSITION:
+            self._transition(engine, note)
+        elif note.kind is NoteKind.ROLE:
+            twin = self.twins[engine.host].get(note.instance)
+            self.roles.said(engine, note, frozenset() if twin is None else twin.keys)
+        elif note.kind is NoteKind.HEALTH_STALE:
+            self.told[engine.host].stale = True
         self.on_note(engine, note)
+
+    def _transition(self, engine: FakeEngine, note: Note) -> None:
+        """Who leaves MASTER by decision owes a priority 0, who was beaten must not say it."""
+        twin = self.twins[engine.host].get(note.instance)
+        if twin is None:
+            return
+        left = note.fields["from"] == State.MASTER.value
+        decided = type(engine.handled) in _DECISIONS or note.fields["to"] == State.INIT.value
+        for name in twin.unit.routers:
+            if note.fields["to"] == State.MASTER.value:
+                self.owes_goodbye.pop((engine.host, name), None)
+            if left:
+                self.beaten.discard((engine.host, name))
+            if left and decided:
+                self.owes_goodbye[engine.host, name] = self.world.now
+            elif left and note.fields["to"] == State.BACKUP.value:
+                self.beaten.add((engine.host, name))
+
+
+def unit_of(engine: FakeEngine, router: str) -> Unit | None:
+    """The unit that this router is in now."""
+    return next((unit for unit in engine.node.units.values() if router in unit.routers), None)
 
 
 def _ignore(_engine: FakeEngine, _note: Note) -> None:

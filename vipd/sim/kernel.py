@@ -107,6 +107,9 @@ class FakeKernel:
             self.links[name] = replace(self.links[name], mac=mac)
             self.emit(LinkSeen(self.links[name]))
 
+    def name_of(self, index: int) -> str:
+        return self._names[index]
+
     # --- addresses ----------------------------------------------------------------------------
 
     def has(self, key: VipKey) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, VipKey, parse_address
 from vipd.sim.host import Host
-from vipd.sim.options import MAIN, SIDE
+from vipd.sim.plans import MAIN, SIDE
 from vipd.sim.world import World
 
 Mend: TypeAlias = Callable[[], None]
@@ -124,29 +124,34 @@ class KernelFaults:
             host.kernel.remove(key[0], key[1], prefix)
 
     def _link_down(self, host: Host) -> Fault:
-        name = MAIN if self.world.chance(0.8) else SIDE
+        name = MAIN if self.world.chance(0.65) else SIDE
         if not host.link_is_up(name):
             return None
         host.kernel.set_link(name, up=False, admin=self.world.chance(0.5))
         return self.world.span(50, 6000), lambda: host.link_restored(name)
 
     def _link_recreated(self, host: Host) -> Fault:
-        name = MAIN if self.world.chance(0.8) else SIDE
+        name = MAIN if self.world.chance(0.65) else SIDE
         if name not in host.kernel.links:
             return None
         host.kernel.delete_link(name)
         return self.world.span(5, 4000), lambda: host.recreate_link(name)
 
     def _second_address(self, host: Host) -> Fault:
-        """A lower address comes and goes; a dump may list it first."""
+        """A lower address comes and goes; a dump may list it first. Or it is the only one."""
         lower = parse_address("192.0.2.2"), parse_address("fe80::2")
         for address, prefix in zip(lower, (24, 64), strict=True):
             host.kernel.add(MAIN, address, prefix, tag=0, lifetime_s=None)
+        renumbered = self.world.chance(0.3)
+        if renumbered:
+            host.kernel.remove(MAIN, host.plan.ipv4, 24)
         host.disturbed()
         if host.engine is not None and self.world.chance(0.6):
             host.engine.overflowed()
 
         def mend() -> None:
+            if renumbered and host.up:
+                host.kernel.add(MAIN, host.plan.ipv4, 24, tag=0, lifetime_s=None)
             for address, prefix in zip(lower, (24, 64), strict=True):
                 host.kernel.remove(MAIN, address, prefix)
             host.disturbed()

@@ -1,7 +1,8 @@
 """The network between the hosts: two LANs that carry encoded bytes, more or less well.
 
 Each receiver gets its own copy with its own fate: lost, duplicated, late (and so out of order).
-Cuts are kept per direction, because real switches fail in one direction too.
+Cuts are kept per direction, because real switches fail in one direction too, and for one LAN or
+for all of them.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ class Network:
         self.world = world
         self.hosts: Sequence[Host] = ()
         self.delay_ns = delay_ns
-        self.cuts: dict[tuple[Host, Host], int] = {}
+        self.cuts: dict[tuple[Host, Host, str], int] = {}
         self.loss = 0.0
         self.duplication = 0.0
         self.extra_delay_ns: Duration = 0
 
-    def cut(self, sender: Host, receiver: Host) -> None:
-        self.cuts[sender, receiver] = self.cuts.get((sender, receiver), 0) + 1
+    def cut(self, sender: Host, receiver: Host, interface: str = "") -> None:
+        """``interface`` empty: on all LANs."""
+        self.cuts[sender, receiver, interface] = self.cuts.get((sender, receiver, interface), 0) + 1
 
-    def mend(self, sender: Host, receiver: Host) -> None:
-        self.cuts[sender, receiver] -= 1
+    def mend(self, sender: Host, receiver: Host, interface: str = "") -> None:
+        self.cuts[sender, receiver, interface] -= 1
+
+    def _is_cut(self, sender: Host, receiver: Host, interface: str) -> bool:
+        return any(self.cuts.get((sender, receiver, which)) for which in ("", interface))
 
     def send_advert(self, sender: Host, interface: str, advert: OutgoingAdvert) -> None:
         for receiver in self.hosts:
@@ -60,7 +65,7 @@ class Network:
         packet: OutgoingAdvert | tuple[bytes, tuple[Address, ...]],
     ) -> None:
         world = self.world
-        if not sender.link_is_up(interface) or self.cuts.get((sender, receiver)):
+        if not sender.link_is_up(interface) or self._is_cut(sender, receiver, interface):
             return
         if self.loss and world.chance(self.loss):
             world.coverage["packets lost"] += 1

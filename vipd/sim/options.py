@@ -1,9 +1,9 @@
 """What a run is made of, drawn from its seed: every run tries another mixture ("swarm").
 
 A run that could meet every fault meets each of them in the same surroundings. Here a seed draws
-which kinds of fault exist at all, how many hosts and routers there are, and how bad the network
-and the clocks may get; rare combinations come up because other things are absent. Everything
-drawn is printed with a failure, and drawn again from the same seed.
+which kinds of fault exist at all, how many hosts, routers and groups there are, what they track,
+and how bad the network and the clocks may get; rare combinations come up because other things are
+absent. Everything drawn is printed with a failure, and drawn again from the same seed.
 """
 
 from __future__ import annotations
@@ -15,23 +15,36 @@ from vipd.model import (
     MILLISECOND_NS,
     OWNER_PRIORITY,
     SECOND_NS,
-    Address,
     ChecksumForm,
     Duration,
     Family,
-    InstanceConfig,
+    Health,
+    Track,
+    TrackKind,
     Vip,
     parse_address,
+)
+from vipd.sim.plans import (
+    MAIN,
+    SIDE,
+    UPLINK,
+    CheckPlan,
+    GroupPlan,
+    HostPlan,
+    InstancePlan,
+    main_vip,
 )
 
 FAULT_KINDS = (
     "cut",
     "one-way-cut",
+    "member-cut",
     "loss",
     "slow-network",
     "engine-crash",
     "engine-hang",
     "supervisor-death",
+    "supervisor-silent",
     "kill-both",
     "host-crash",
     "pause",
@@ -41,106 +54,40 @@ FAULT_KINDS = (
     "foreign-address",
     "link-down",
     "link-recreated",
+    "uplink-flaps",
     "stop",
     "reload-vips",
     "reload-priority",
     "reload-interval",
     "reload-identity",
+    "reload-name",
+    "reload-tracks",
+    "reload-group",
     "send-refused",
+    "deaf",
     "second-address",
     "new-mac",
+    "check-flips",
+    "maintenance",
+    "switchover",
+    "two-operators",
 )
-
-MAIN, SIDE = "eth0", "eth1"
-LIFETIME_FLOOR_S = 2
-
-
-@dataclass(frozen=True, slots=True)
-class HostPlan:
-    """One host: ``octet`` ends all its addresses, so it decides ties."""
-
-    name: str
-    octet: int
-    clock_offset_ns: int
-    clock_drift_ppb: int
-
-    @property
-    def ipv4(self) -> Address:
-        return parse_address(f"192.0.2.{self.octet}")
-
-    @property
-    def link_local(self) -> Address:
-        return parse_address(f"fe80::{self.octet}")
-
-    @property
-    def side(self) -> Address:
-        return parse_address(f"203.0.113.{self.octet}")
-
-
-@dataclass(frozen=True, slots=True)
-class InstancePlan:
-    """One virtual router on all hosts; tuples go by host."""
-
-    name: str
-    vrid: int
-    version: int
-    family: Family
-    priorities: tuple[int, ...]
-    intervals_ns: tuple[Duration, ...]
-    preempt: tuple[bool, ...]
-    preempt_delay_ns: Duration
-    vips: tuple[Vip, ...]
-    unicast: bool
-    checksum: ChecksumForm
-    auth_secret: bytes | None
-    announce_refresh_ns: Duration
-
-    @property
-    def slowest_ns(self) -> Duration:
-        return max(self.intervals_ns)
-
-    @property
-    def longest_down_ns(self) -> Duration:
-        """The longest silence that any host of it may wait through: priority 1, slowest master."""
-        return 3 * self.slowest_ns + (SECOND_NS if self.version == 2 else self.slowest_ns)
-
-    @property
-    def lifetime_s(self) -> int:
-        return max(LIFETIME_FLOOR_S, self.longest_down_ns // SECOND_NS + 1)
-
-    def config_for(self, host: int, hosts: tuple[HostPlan, ...]) -> InstanceConfig:
-        peers: tuple[Address, ...] = ()
-        source = None
-        if self.unicast:
-            addresses = [h.ipv4 if self.family is Family.IPV4 else h.link_local for h in hosts]
-            source = addresses[host]
-            peers = tuple(address for address in addresses if address != source)
-        return InstanceConfig(
-            name=self.name,
-            interface=MAIN,
-            vrid=self.vrid,
-            version=self.version,
-            family=self.family,
-            priority=self.priorities[host],
-            advert_interval_ns=self.intervals_ns[host],
-            vips=self.vips,
-            address_lifetime_s=self.lifetime_s,
-            preempt=self.preempt[host],
-            preempt_delay_ns=self.preempt_delay_ns,
-            source=source,
-            unicast_peers=peers,
-            auth_secret=self.auth_secret,
-            checksum=self.checksum,
-            announce_refresh_ns=self.announce_refresh_ns,
-        )
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that a seed draws before the run starts."""
+    """Everything that a seed draws before the run starts.
+
+    ``tracks`` is what may be tracked at all; ``first_verdict_ns`` how long checks may take for
+    their first verdict.
+    """
 
     hosts: tuple[HostPlan, ...]
     instances: tuple[InstancePlan, ...]
+    groups: tuple[GroupPlan, ...]
+    checks: tuple[CheckPlan, ...]
+    tracks: tuple[Track, ...]
+    first_verdict_ns: Duration
     fault_kinds: tuple[str, ...]
     fault_gap_ns: Duration
     fault_phase_ns: Duration
@@ -153,19 +100,21 @@ class Options:
         lines = []
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("hosts", "instances"):
+            if field.name in ("hosts", "instances", "groups", "checks", "tracks"):
                 lines += [f"  {each}" for each in map(_describe, value)]
             else:
                 lines.append(f"  {field.name} = {value}")
         return "\n".join(lines)
 
 
-def _describe(plan: HostPlan | InstancePlan) -> str:
+def _describe(plan: HostPlan | InstancePlan | GroupPlan | CheckPlan | Track) -> str:
     shown = []
     for field in fields(plan):
         value = getattr(plan, field.name)
         if field.name == "vips":
             value = ", ".join(f"{vip}@{vip.interface}" for vip in value)
+        elif field.name == "track":
+            value = ", ".join(track.label for track in value)
         shown.append(f"{field.name}={value}")
     return " ".join(shown)
 
@@ -174,17 +123,29 @@ def draw(rng: random.Random, nodes: int | None = None) -> Options:
     """The options of one run; ``nodes`` fixes the number of hosts."""
     count = nodes or rng.choice((2, 2, 2, 3))
     hosts = _hosts(rng, count)
-    instances = tuple(_instance(rng, at, count) for at in range(rng.choice((1, 1, 2, 2, 3))))
-    if len(instances) > 1 and rng.random() < 0.6:  # active/active: crossed priorities
+    checks, tracks = _tracked(rng)
+    grouped = rng.choice((0, 0, 0, 2, 2, 3))
+    alone = rng.choice((1, 1, 2, 2, 3)) if not grouped else rng.choice((0, 0, 1))
+    instances = tuple(_instance(rng, at, count, tracks) for at in range(grouped + alone))
+    if not grouped and len(instances) > 1 and rng.random() < 0.6:  # active/active: crossed
         first = instances[0].priorities
         crossed = replace(instances[1], priorities=tuple(reversed(first)))
         if OWNER_PRIORITY not in first:
             instances = (instances[0], crossed, *instances[2:])
+    groups: tuple[GroupPlan, ...] = ()
+    if grouped:
+        instances = (*harmonised(instances[:grouped], rng), *instances[grouped:])
+        names = tuple(plan.name for plan in instances[:grouped])
+        groups = (GroupPlan("edge", names, pick_tracks(rng, tracks)),)
     kinds = tuple(kind for kind in FAULT_KINDS if rng.random() < 0.4)
     slow = rng.choice((200, 500, 2000, 10_000)) * 1000
     return Options(
         hosts=hosts,
         instances=instances,
+        groups=groups,
+        checks=checks,
+        tracks=tracks,
+        first_verdict_ns=rng.choice((50, 1500, 6000)) * MILLISECOND_NS,
         fault_kinds=kinds or (rng.choice(FAULT_KINDS),),
         fault_gap_ns=rng.choice((1500, 3000, 6000, 9000)) * MILLISECOND_NS,
         fault_phase_ns=rng.randint(25, 45) * SECOND_NS,
@@ -209,7 +170,10 @@ def _hosts(rng: random.Random, count: int) -> tuple[HostPlan, ...]:
     )
 
 
-def _instance(rng: random.Random, at: int, count: int) -> InstancePlan:
+# --- routers and groups -----------------------------------------------------------------------
+
+
+def _instance(rng: random.Random, at: int, count: int, tracks: tuple[Track, ...]) -> InstancePlan:
     version, family = rng.choice(
         ((2, Family.IPV4), (3, Family.IPV4), (3, Family.IPV4), (3, Family.IPV6))
     )
@@ -219,6 +183,7 @@ def _instance(rng: random.Random, at: int, count: int) -> InstancePlan:
     secret = b"s3cr3t\0\0" if version == 2 and rng.random() < 0.3 else None
     return InstancePlan(
         name=f"vi{at + 1}",
+        interface=MAIN,
         vrid=51 + at,
         version=version,
         family=family,
@@ -231,7 +196,39 @@ def _instance(rng: random.Random, at: int, count: int) -> InstancePlan:
         checksum=rng.choice((ChecksumForm.AUTO, ChecksumForm.PSEUDO, ChecksumForm.PLAIN)),
         auth_secret=secret,
         announce_refresh_ns=rng.choice((0, 5, 60)) * SECOND_NS,
+        track=pick_tracks(rng, tracks),
     )
+
+
+def harmonised(members: tuple[InstancePlan, ...], rng: random.Random) -> tuple[InstancePlan, ...]:
+    """As members of one group: what decides an election is the same in all of them."""
+    first = members[0]
+    priorities = first.priorities
+    if OWNER_PRIORITY in priorities or rng.random() < 0.4:
+        same = rng.randint(1, 254)  # ties are what a group needs a rule for
+        priorities = (same,) * len(priorities)
+    made = []
+    for at, plan in enumerate(members):
+        family = plan.family if first.version == 3 else Family.IPV4
+        interface = rng.choice((MAIN, SIDE))
+        kept = len([vip for vip in plan.vips if vip.advertise])
+        made.append(
+            replace(
+                plan,
+                interface=interface,
+                version=first.version,
+                family=family,
+                priorities=priorities,
+                intervals_ns=first.intervals_ns,
+                preempt=first.preempt,
+                preempt_delay_ns=first.preempt_delay_ns,
+                auth_secret=plan.auth_secret if first.version == 2 else None,
+                vips=tuple(
+                    main_vip(family, at, number, interface) for number in range(min(kept, 12))
+                ),
+            )
+        )
+    return tuple(made)
 
 
 def _priorities(rng: random.Random, count: int, *, owner: bool) -> tuple[int, ...]:
@@ -259,18 +256,52 @@ def vips(family: Family, at: int, count: int, rng: random.Random) -> tuple[Vip, 
     """``count`` VIPs of router number ``at``; some ride along on the side interface."""
     found = [main_vip(family, at, number) for number in range(count)]
     if rng.random() < 0.2:
-        found.append(Vip(parse_address(f"203.0.113.{100 + at}"), 24, SIDE, advertise=False))
+        found.append(Vip(parse_address(f"203.0.113.{20 + at}"), 24, SIDE, advertise=False))
     if family is Family.IPV4 and rng.random() < 0.15:
         found.append(Vip(parse_address(f"2001:db8::{at + 1}:0"), 64, MAIN, advertise=False))
     return tuple(found)
 
 
-def main_vip(family: Family, at: int, number: int) -> Vip:
-    """VIP ``number`` of router ``at``; odd IPv4 ones lie outside the host's own subnet."""
-    last = 100 + 45 * at + number
-    if family is Family.IPV4:
-        subnet = "198.51.100" if number % 2 else "192.0.2"
-        return Vip(parse_address(f"{subnet}.{last}"), 24, MAIN)
-    if number == 0:  # RFC 9568 §5.2.9: the first one is link-local
-        return Vip(parse_address(f"fe80::{last:x}:1"), 64, MAIN)
-    return Vip(parse_address(f"2001:db8::{last:x}"), 64, MAIN)
+# --- checks and tracks ------------------------------------------------------------------------
+
+
+def pick_tracks(rng: random.Random, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
+    """Some of what is tracked at all."""
+    return tuple(track for track in tracks if rng.random() < 0.5)
+
+
+def _tracked(rng: random.Random) -> tuple[tuple[CheckPlan, ...], tuple[Track, ...]]:
+    """What exists to be tracked in this run: no check or interface in two ways."""
+    checks, tracks = [], []
+    for name in ("web", "proxy", "load")[: rng.choice((0, 1, 2, 2, 3))]:
+        check, track = _check(rng, name)
+        checks.append(check)
+        tracks.append(track)
+    if rng.random() < 0.4:
+        tracks.append(
+            Track(
+                TrackKind.INTERFACE,
+                rng.choice((UPLINK, UPLINK, SIDE)),
+                weight=rng.choice((None, None, -60, 60)),
+                debounce_ns=rng.choice((0, 300, 2000)) * MILLISECOND_NS,
+            )
+        )
+    return tuple(checks), tuple(tracks)
+
+
+def _check(rng: random.Random, name: str) -> tuple[CheckPlan, Track]:
+    kind = rng.random()
+    reverse = rng.random() < 0.3
+    waits = rng.random() < 0.6
+    if kind < 0.35:  # no weight: FAULT, so that being well is what keeps it out
+        rest = Health.UNHEALTHY if reverse else Health.HEALTHY
+        return CheckPlan(name, rest), Track(TrackKind.CHECK, name, None, reverse, waits)
+    if kind < 0.8:
+        weight = rng.choice((5, 30, 60, 253, -5, -30, -60, -60, -253))
+        return CheckPlan(name, Health.HEALTHY), Track(
+            TrackKind.CHECK, name, weight, reverse, waits and rng.random() < 0.5
+        )
+    numbers = (-300, -254, -253, -60, -5, 0, 1, 40, 300)
+    factor = rng.choice((None, None, 1, -1, 2))
+    plan = CheckPlan(name, Health.HEALTHY, numbers)
+    return plan, Track(TrackKind.CHECK, name, factor, reverse and factor is not None, waits)

@@ -70,6 +70,6 @@ def _play(world: World, options: Options) -> None:
     scenario.begin()
     world.run_until(options.fault_phase_ns)
     scenario.heal()
-    slowest = max(converge_ns(scenario.slowest(plan)) for plan in scenario.instances)
-    healed = max(world.now, checkers.fit_since)
+    slowest = max(converge_ns(scenario.slowest(unit)) for unit in scenario.units)
+    healed = max(world.now, checkers.fit_since) + options.first_verdict_ns
     world.run_until(healed + slowest + AFTERWARDS_NS)

@@ -7,10 +7,8 @@ nothing new breaks, and every daemon that is down is started.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from vipd.model import (
     MILLISECOND_NS,
@@ -24,14 +22,14 @@ from vipd.model import (
 from vipd.sim import reloads
 from vipd.sim.host import ENGINE_TIMEOUT_NS, Host
 from vipd.sim.kernel_faults import Fault, KernelFaults, Mend, nothing
+from vipd.sim.mastership_faults import MastershipFaults
 from vipd.sim.network import Network
-from vipd.sim.options import InstancePlan, Options
+from vipd.sim.options import Options
+from vipd.sim.plans import GroupPlan, InstancePlan, UnitPlan, units_of
 from vipd.sim.world import World
 
-Change: TypeAlias = Callable[[InstancePlan, int, random.Random], InstancePlan]
 
-
-class Scenario(KernelFaults):
+class Scenario(KernelFaults, MastershipFaults):
     """Draws and plays the faults of one run; holds the configuration as it is desired now."""
 
     def __init__(self, world: World, options: Options, network: Network) -> None:
@@ -40,15 +38,16 @@ class Scenario(KernelFaults):
         self.network = network
         self.hosts: Sequence[Host] = ()
         self.instances: tuple[InstancePlan, ...] = options.instances
+        self.groups: tuple[GroupPlan, ...] = options.groups
         self.generation = 0
         self.active = 0
         self.changed_at: Instant = 0
-        self.keys: dict[str, frozenset[VipKey]] = {}
+        self._units: tuple[UnitPlan, ...] = ()
         self.vip_keys: set[VipKey] = set()
         self.foreign_twice: dict[Host, set[VipKey]] = {}
         self.longest_lifetime_s = 0
         self._foreign_once: dict[Host, set[VipKey]] = {}
-        self._slowest: dict[str, InstancePlan] = {}
+        self._slowest: dict[int, InstancePlan] = {}
         self._mends: dict[int, Mend] = {}
         self._count = 0
         self.healing = False
@@ -61,11 +60,18 @@ class Scenario(KernelFaults):
             plans[host].name,
             tuple(plan.config_for(host, plans) for plan in self.instances),
             self.generation,
+            tuple(group.config_for(host) for group in self.groups),
         )
 
-    def slowest(self, plan: InstancePlan) -> InstancePlan:
-        """The plan with the slowest interval that it had in this run."""
-        return self._slowest[plan.name]
+    @property
+    def units(self) -> tuple[UnitPlan, ...]:
+        return self._units
+
+    def slowest(self, unit: UnitPlan) -> UnitPlan:
+        """The unit with the slowest interval that any of its routers had in this run."""
+        places = {plan.name: at for at, plan in enumerate(self.instances)}
+        members = tuple(self._slowest[places[member.name]] for member in unit.members)
+        return replace(unit, members=members)
 
     @property
     def handover_ns(self) -> Duration:
@@ -73,13 +79,15 @@ class Scenario(KernelFaults):
         return 2 * self.network.slowest_ns + 4 * self.options.netlink_ns[1]
 
     def _remember(self) -> None:
-        self.changed_at = self.world.now
-        self.keys = {plan.name: frozenset(v.key for v in plan.vips) for plan in self.instances}
-        self.vip_keys = {key for keys in self.keys.values() for key in keys}
-        for plan in self.instances:
-            known = self._slowest.get(plan.name, plan)
+        self.changed()
+        self._units = units_of(self.instances, self.groups)
+        self.vip_keys = {key for unit in self._units for key in unit.keys}
+        slowest: dict[int, InstancePlan] = {}
+        for at, plan in enumerate(self.instances):  # names and VRIDs may change, places do not
+            known = self._slowest.get(at, plan)
             intervals = tuple(map(max, known.intervals_ns, plan.intervals_ns))
-            self._slowest[plan.name] = replace(plan, intervals_ns=intervals)
+            slowest[at] = replace(plan, intervals_ns=intervals)
+        self._slowest = slowest
         lifetimes = [plan.lifetime_s for plan in self.instances]
         self.longest_lifetime_s = max(self.longest_lifetime_s, *lifetimes)
 
@@ -88,6 +96,8 @@ class Scenario(KernelFaults):
     def begin(self) -> None:
         for at, host in enumerate(self.hosts):
             self.foreign_twice[host] = set()
+            host.knows(self.options.checks, self.options.first_verdict_ns)
+            host.on_verdict = self.changed
             host.owned = tuple(
                 (vip.interface, vip.address, vip.prefix)
                 for plan in self.instances
@@ -107,6 +117,7 @@ class Scenario(KernelFaults):
             host.reboot()
             host.thaw()
             host.start()
+        self.leave_verdicts_and_orders()
 
     def _plan_next(self) -> None:
         gap = self.options.fault_gap_ns
@@ -119,8 +130,13 @@ class Scenario(KernelFaults):
         host = self.world.rng.choice(self.hosts)
         if self.world.chance(0.6):
             host = self._busy_host()
-        self.changed_at = self.world.now
-        self._begin(kind, getattr(self, "_" + kind.replace("-", "_"))(host), host)
+        self.changed()
+        others = [each for each in self.hosts if each is not host]
+        for chosen in (host, *others):  # not every host can have every fault at any time
+            fault = getattr(self, "_" + kind.replace("-", "_"))(chosen)
+            if fault is not None:
+                self._begin(kind, fault, chosen)
+                break
         self._plan_next()
 
     def _busy_host(self) -> Host:
@@ -128,15 +144,13 @@ class Scenario(KernelFaults):
         holders = [host for host in self.hosts if host.holds_tagged()]
         return self.world.rng.choice(holders or list(self.hosts))
 
-    def _begin(self, kind: str, fault: Fault, host: Host) -> None:
-        if fault is None:
-            return
+    def _begin(self, kind: str, fault: tuple[Duration, Mend], host: Host) -> None:
         duration, mend = fault
         self.world.coverage[f"fault {kind}"] += 1
         self.world.trace("FAULT", f"{kind} {host.name} for {duration / SECOND_NS:.3f} s")
         self._count += 1
         self.active += 1
-        self.changed_at = self.world.now
+        self.changed()
         number = self._count
         self._mends[number] = mend
         self.world.after(duration, self._end, number)
@@ -146,7 +160,7 @@ class Scenario(KernelFaults):
         if mend is not None:
             self.world.trace("FAULT", f"number {number} ends")
             self.active -= 1
-            self.changed_at = self.world.now
+            self.changed()
             mend()
 
     # --- the network --------------------------------------------------------------------------
@@ -255,9 +269,11 @@ class Scenario(KernelFaults):
 
     # --- reloads ------------------------------------------------------------------------------
 
-    def _reload(self, changed: InstancePlan, at: int) -> Fault:
+    def _reload(self, changed: reloads.Desired | None) -> Fault:
         """All hosts take the new configuration over, one after the other."""
-        self.instances = (*self.instances[:at], changed, *self.instances[at + 1 :])
+        if changed is None:
+            return None
+        self.instances, self.groups = changed
         self.generation += 1
         self._remember()
         for host in self.hosts:
@@ -266,22 +282,11 @@ class Scenario(KernelFaults):
 
     def _reload_on(self, host: Host) -> None:
         host.reload()
-        self.changed_at = self.world.now
+        self.changed()
 
-    def _pick(self) -> tuple[int, InstancePlan] | None:
-        plain = [
-            (at, plan)
-            for at, plan in enumerate(self.instances)
-            if OWNER_PRIORITY not in plan.priorities
-        ]
-        return self.world.rng.choice(plain) if plain else None
-
-    def _reload_drawn(self, change: Change) -> Fault:
-        picked = self._pick()
-        if picked is None:
-            return None
-        at, plan = picked
-        return self._reload(change(plan, at, self.world.rng), at)
+    def _reload_drawn(self, change: reloads.Change) -> Fault:
+        desired = (self.instances, self.groups)
+        return self._reload(reloads.changed_unit(desired, change, self.world.rng))
 
     def _reload_vips(self, _host: Host) -> Fault:
         return self._reload_drawn(reloads.other_vips)
@@ -294,3 +299,15 @@ class Scenario(KernelFaults):
 
     def _reload_identity(self, _host: Host) -> Fault:
         return self._reload_drawn(reloads.other_identity)
+
+    def _reload_name(self, _host: Host) -> Fault:
+        return self._reload(reloads.renamed((self.instances, self.groups), self.world.rng))
+
+    def _reload_tracks(self, _host: Host) -> Fault:
+        if not self.options.tracks:
+            return None
+        desired = (self.instances, self.groups)
+        return self._reload(reloads.other_tracks(desired, self.options.tracks, self.world.rng))
+
+    def _reload_group(self, _host: Host) -> Fault:
+        return self._reload(reloads.regrouped((self.instances, self.groups), self.world.rng))
