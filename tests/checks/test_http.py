@@ -21,8 +21,8 @@ from vipd.supervisor.checks.probe_http import BODY_LIMIT
 class Server:
     """Gives one answer to every request, and keeps the requests."""
 
-    def __init__(self, *answers: bytes, reads: bool = True) -> None:
-        self._reads = reads
+    def __init__(self, *answers: bytes, reads: bool = True, pause_after: int = 0) -> None:
+        self._reads, self._pause_after = reads, pause_after
         self._answers = list(answers)
         self.requests: list[bytes] = []
         self.connections = 0
@@ -34,7 +34,12 @@ class Server:
             if self._reads:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
             answers = self._answers
-            writer.write(answers.pop(0) if len(answers) > 1 else answers[0])
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if self._pause_after:
+                writer.write(answer[: self._pause_after])
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            writer.write(answer[self._pause_after :])
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             return  # the client went away, as it may
@@ -177,6 +182,16 @@ def test_the_body_is_searched_within_its_first_64_kib(body: bytes, found: bool) 
         assert said == "healthy: answered 200 OK"
     else:
         assert said == "failed: answered 200 OK, but the body has no 'rea.y'"
+
+
+def test_the_limit_holds_for_a_body_that_comes_in_pieces() -> None:
+    body = b"x" * (BODY_LIMIT + 100) + b"ready" + b"x" * 1000
+    server = Server(answer(body=body), pause_after=1000)
+
+    def make(port: int) -> HttpProbe:
+        return HttpProbe(f"http://127.0.0.1:{port}/", body="ready")
+
+    assert ask(server, make).startswith("failed: answered 200 OK, but the body has no")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import pytest
 from tests.adapters.conftest import Namespace, packed
 from tests.checks.rig import config
 from vipd.adapters.echo import Echo, checksum
+from vipd.adapters.netlink import EventSocket
 from vipd.duties import InterfaceProbe, PingProbe
+from vipd.errors import AdapterError
 from vipd.supervisor.checks.board import CheckBoard, Workshop
 from vipd.supervisor.checks.findings import CheckEvent, Finding, ProbeFailed, Word
 
@@ -179,3 +181,32 @@ def test_an_interface_that_appears_later(namespace: Namespace) -> None:
     ]
     with namespace:
         asyncio.run(watch(InterfaceProbe("d0"), changes))
+
+
+def test_events_that_end_are_a_failure_and_the_next_run_opens_them_again(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> list[str]:
+        told = asyncio.Event()
+        workshop = Workshop()
+        check = workshop.make(config(probe=InterfaceProbe("lo")), told.set)
+        said = [(await check.run(1)).detail]
+        with monkeypatch.context() as broken:
+            broken.setattr(EventSocket, "receive", refuse)
+            await asyncio.to_thread(namespace.run, "ip link set lo mtu 1600")
+            await asyncio.wait_for(told.wait(), 5)
+        told.clear()
+        said.append((await check.run(1)).detail)
+        await asyncio.to_thread(namespace.run, "ip link set lo down")
+        await asyncio.wait_for(told.wait(), 5)
+        with pytest.raises(ProbeFailed):
+            await check.run(1)
+        check.close()
+        workshop.close()
+        return said
+
+    def refuse(_socket: EventSocket) -> None:
+        raise AdapterError("no events any more")
+
+    with namespace:
+        assert asyncio.run(main()) == ["lo is up", "lo is up"]

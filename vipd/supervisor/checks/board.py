@@ -91,7 +91,7 @@ class Workshop:
         return HttpCheck(probe, self._threads, self._certificates)
 
     def _open_links(self) -> LinkTable:
-        if self._links is None:
+        if self._links is None or self._links.failure:
             self._links = LinkTable()
         return self._links
 

@@ -190,14 +190,18 @@ class ProcessCheck:
 
 # --- interfaces -------------------------------------------------------------------------------
 
+_READ_AT_ONCE = 64
+
 
 class LinkTable:
     """The host's links and addresses, kept up to date by the kernel's events.
 
-    Raises AdapterError if the kernel does not tell.
+    Raises AdapterError if the kernel does not tell. If it stops telling later, ``failure`` says
+    why; the table is of no use then, and the next run of a check opens another one.
     """
 
     def __init__(self) -> None:
+        self.failure = ""
         self._listeners: list[Callable[[], None]] = []
         self._links: dict[int, Link] = {}
         self._usable: set[tuple[int, Address]] = set()
@@ -213,19 +217,26 @@ class LinkTable:
         self._usable = {address.key for address in addresses if not address.tentative}
 
     def _read(self) -> None:
+        try:
+            self._take_waiting()
+        except AdapterError as error:
+            self.failure = str(error)
+            self.close()
+        for listener in tuple(self._listeners):
+            listener()
+
+    def _take_waiting(self) -> None:
         """What waits, but not for ever: others want their turn, too."""
-        for _datagram in range(64):
+        for _datagram in range(_READ_AT_ONCE):
             try:
                 changes = self._events.receive()
             except Overrun:
                 self._fill()
-                break
+                return
             if changes is None:
-                break
+                return
             for change in changes:
                 self._take(change)
-        for listener in tuple(self._listeners):
-            listener()
 
     def _take(self, change: KernelChange) -> None:
         if isinstance(change, LinkChange):
@@ -252,8 +263,9 @@ class LinkTable:
             self._listeners.remove(listener)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._events.fileno())
-        self._events.close()
+        if self._events.fileno() >= 0:
+            self._loop.remove_reader(self._events.fileno())
+            self._events.close()
 
 
 class InterfaceCheck:
@@ -270,7 +282,7 @@ class InterfaceCheck:
         self._told: str | None = None
 
     async def run(self, _timeout_s: float) -> Finding:
-        if self._table is None:
+        if self._table is None or self._table.failure:
             try:
                 self._table = self._open()
             except AdapterError as error:
@@ -284,6 +296,8 @@ class InterfaceCheck:
         return healthy(f"{self._config.interface} is up{has}")
 
     def _problem(self, table: LinkTable) -> str:
+        if table.failure:
+            return table.failure
         name, address = self._config.interface, self._config.address
         link = table.find(name)
         if link is None:

@@ -102,8 +102,6 @@ class HttpCheck:
             self._certificates.forget(config.ca_file)
             raise ProbeFailed(f"TLS: {_reason(error.os_error)}") from error
         except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error.__cause__, ProbeFailed):
-                raise error.os_error.__cause__ from error
             raise refusal(config.unix_socket or _authority(config.url), error.os_error) from error
         except aiohttp.ServerDisconnectedError as error:
             raise ProbeFailed("the connection was closed without an answer") from error
@@ -124,9 +122,9 @@ class HttpCheck:
 
     def _connector(self) -> aiohttp.BaseConnector:
         if self._config.unix_socket is not None:
-            return aiohttp.UnixConnector(self._config.unix_socket, force_close=True)
+            return aiohttp.UnixConnector(self._config.unix_socket)
         resolver = _Resolver(self._threads, self)
-        return aiohttp.TCPConnector(force_close=True, use_dns_cache=False, resolver=resolver)
+        return aiohttp.TCPConnector(use_dns_cache=False, resolver=resolver)
 
     async def _ask(self, tls: ssl.SSLContext | bool) -> Finding:
         config = self._config
