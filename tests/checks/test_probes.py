@@ -21,6 +21,7 @@ import pytest
 from tests.checks.rig import config
 from vipd.adapters import processes
 from vipd.duties import FileProbe, Probe, ProcessProbe, ScriptProbe, SystemdProbe, TcpProbe
+from vipd.supervisor.checks import probe_host
 from vipd.supervisor.checks.board import Workshop
 from vipd.supervisor.checks.findings import Finding, ProbeFailed, Unjudged, Word, one_line
 from vipd.supervisor.checks.probe_command import SystemdCheck
@@ -305,6 +306,29 @@ def test_a_death_is_heard_at_once(orphan: Callable[[str], int]) -> None:
         return took
 
     assert asyncio.run(main()) < 1.0
+
+
+def test_after_a_death_an_old_search_is_not_believed(
+    orphan: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that is replaced: the new process starts before the old one ends."""
+    monkeypatch.setattr(probe_host, "TABLE_AGE_S", 60)
+    old = orphan("vipd-test-d")
+
+    async def main() -> None:
+        died = asyncio.Event()
+        workshop = Workshop()
+        made = workshop.make(config(probe=ProcessProbe("vipd-test-d")), died.set)
+        await made.run(1)
+        new = await asyncio.to_thread(orphan, "vipd-test-d")
+        os.kill(old, 9)
+        await asyncio.wait_for(died.wait(), 5)
+        found = (await made.run(1)).detail
+        made.close()
+        workshop.close()
+        assert found == f"process {new}"
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
