@@ -13,7 +13,7 @@ import pytest
 
 from vipd.lab.hosts import Host, descendants, kill_tree, wait_for
 from vipd.lab.namespace import Namespace
-from vipd.lab.netns import Direction, Lab
+from vipd.lab.netns import Direction, Lab, second_port
 from vipd.lab.reaper import members
 
 pytestmark = pytest.mark.netns
@@ -159,3 +159,19 @@ def test_a_missing_privilege_is_named_with_its_cure() -> None:
     done = subprocess.run(bare, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "PermissionMissing: the lab builds network namespaces: run it as root" in done.stderr
+
+
+def test_the_second_network_is_apart_and_has_faults_of_its_own(lab: Lab) -> None:
+    lab.add_network()
+    port = second_port("lb1")
+    assert _pings(lab.client, "198.51.100.11") == 1
+    lab.cut(port)
+    assert _pings(lab.client, "198.51.100.11") == 0
+    assert _pings(lab.client, "192.0.2.11") == 1
+    lab.heal(port)
+    lab.detach(port)
+    assert _pings(lab["lb1"], "198.51.100.12") == 0
+    lab.attach(port)
+    wait_for(lambda: _pings(lab["lb1"], "198.51.100.12") == 1, 5, "not attached again")
+    lab.link_down(port)
+    assert lab["lb1"].has_carrier()
