@@ -97,7 +97,7 @@ def test_with_more_nodes_vrrp_chooses() -> None:
 
 
 def test_a_file_that_names_nobody_cannot_be_chosen_from() -> None:
-    assert "it is VRRP that chooses" in refusal(MASTER, "lb2", ())
+    assert "the file names no other node" in refusal(MASTER, "lb2", ())
 
 
 def test_an_unknown_node_is_refused() -> None:

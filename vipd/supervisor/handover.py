@@ -121,10 +121,14 @@ def check_switchover(unit: UnitView, node: str, nodes: Sequence[str], to: str | 
         return
     if others and to not in others:
         raise OrderRefused(f"{unit.name}: the file names no node {to}; it names {_and(others)}")
-    known = f" among {_and(others)}" if others else ", whom the file does not name"
+    if not others:
+        raise OrderRefused(
+            f"{unit.name}: the file names no other node, so nobody knows which one {to} is; leave "
+            "--to out: the highest priority takes over"
+        )
     raise OrderRefused(
-        f"{unit.name}: without a cluster section it is VRRP that chooses{known}: the highest "
-        "priority takes over; leave --to out, or change the priorities"
+        f"{unit.name}: without a cluster section it is VRRP that chooses among {_and(others)}: the "
+        "highest priority takes over; leave --to out, or change the priorities"
     )
 
 
