@@ -642,6 +642,22 @@ def test_a_retired_vip_that_somebody_puts_back_is_theirs() -> None:
     assert rig.state() is State.MASTER
 
 
+def test_a_reload_while_the_kernels_word_is_missing_does_not_stop_the_claim() -> None:
+    rig = master(A)
+    rig.obeys = False
+    rig.take_away(A.address)  # put back at once ...
+    order = only(rig.orders, AddAddresses)[0]
+    rig.orders.clear()
+    rig.kernel.apply(order)
+    rig.feed(AddressesApplied(order))  # ... and what the kernel said of it is lost
+    assert claim_state(rig) is ClaimState.ADDING
+    rig.obeys = True
+    rig.configure(router(vips=(A, B, C)))
+    rig.run(VERIFY_LIMIT * RETRY_NS + S)
+    assert rig.holds(A, B, C)
+    assert claim_state(rig) is ClaimState.PRESENT
+
+
 def test_a_reload_of_an_owners_list_moves_nothing() -> None:
     rig = owner()
     rig.put("192.0.2.12/24")

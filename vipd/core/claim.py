@@ -462,7 +462,8 @@ class Claim:
         new = {vip.key: vip for vip in self.wanted if vip.key not in old}
         kept = {key: vip for key, vip in self._todo.items() if key in self._wanted_keys}
         self._todo = kept | new
-        if new and self.state is ClaimState.PRESENT:
+        # In ADDING without an order under way nothing else would begin with what is new.
+        if new and not self._adds_out and not self._gate_is_shut:
             self.state = ClaimState.ADDING
             self._add_next()
 
