@@ -122,14 +122,16 @@ def test_a_process_that_has_got_the_number_of_an_old_hook_is_left_alone(tmp_path
         assert session.members(real) == [innocent.pid]
         for field, other in (("started", real.started - 1), ("boot", "x"), ("space", 1)):
             record = {
-                "run": {
-                    "unit": "web",
-                    "name": "web",
-                    "occasion": "master",
-                    "state": "MASTER",
-                    "sequence": 1,
-                    "command": ["/bin/x"],
-                },
+                "runs": [
+                    {
+                        "unit": "web",
+                        "name": "web",
+                        "occasion": "master",
+                        "state": "MASTER",
+                        "sequence": 1,
+                        "command": ["/bin/x"],
+                    }
+                ],
                 "session": {
                     "boot": real.boot,
                     "space": real.space,

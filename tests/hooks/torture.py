@@ -161,7 +161,7 @@ def judge(where: Path, lives: int) -> list[str]:
     numbers = [run.sequence for run in runs]
     if numbers != sorted(numbers):
         wrong.append(f"out of order: {numbers}")
-    wrong += _chain_faults(runs, lives)
+    wrong += chain_faults(runs, lives)
     reported: dict[int, list[dict[str, Any]]] = {}
     for event in events:
         reported.setdefault(event["sequence"], []).append(event)
@@ -172,7 +172,7 @@ def judge(where: Path, lives: int) -> list[str]:
     return wrong
 
 
-def _chain_faults(runs: list[Run], lives: int) -> list[str]:
+def chain_faults(runs: list[Run], lives: int) -> list[str]:
     """Each state follows from the one told before it; each life begins at INIT."""
     wrong, before = [], runs[0]
     starts = 1 if runs[0].previous == "INIT" else 0
@@ -189,20 +189,23 @@ def _chain_faults(runs: list[Run], lives: int) -> list[str]:
 
 
 def _report_faults(reported: dict[int, list[dict[str, Any]]], told: int, lives: int) -> list[str]:
-    """Every state that was told is reported for both of its hooks: it ran, or was skipped.
+    """Every state that was told is reported for both of its hooks: it ran, was skipped, or lost.
 
-    The one exception has its reason: what waited or was about to run when the driver was killed
-    was known to nobody else. That is one state that waited, and the rest of the one that ran.
+    The driver writes down what it tells before it tells it: killed in between, it told nothing.
     """
     wrong = []
-    lost = [e for events in reported.values() for e in events if e["outcome"] == "lost"]
-    if len(lost) > lives - 1:
-        wrong.append(f"more lost than killed: {lost}")
-    killed = lives - 1
-    if not told - killed * 2 <= len(reported) <= told:
+    if not told - (lives - 1) <= len(reported) <= told:
         wrong.append(f"{told} states told, {len(reported)} reported")
-    short = {number: e for number, e in reported.items() if len(e) != 2}
-    if len(short) > killed:
+    # A report that was told and not settled when vipd was killed is followed by a second one.
+    lost = [number for number, e in reported.items() if e[0]["outcome"] == "lost"]
+    if len(lost) > 2 * (lives - 1):
+        wrong.append(f"more lost than ran and waited when vipd was killed: {lost}")
+    short = {
+        number: e
+        for number, e in reported.items()
+        if {one["occasion"] for one in e} != {e[0]["state"].lower(), "any"}
+    }
+    if short:
         wrong.append(f"not both hooks reported: {short}")
     return wrong
 

@@ -131,6 +131,13 @@ class Journal:
         """The newest id of this run that the file has; 0 before the first."""
         return self._writer.written
 
+    async def kept(self) -> None:
+        """When the file has all that was added so far, or is not to be expected to have it soon."""
+        wanted = self._last_id
+        until = self._loop.time() + CLOSE_PATIENCE_S
+        while self.written < wanted and self.failing is None and self._loop.time() < until:
+            await asyncio.sleep(0.005)
+
     def end_waiting(self) -> None:
         """Answer all who wait for an entry, now and from now on: the daemon is about to end."""
         self._ending = True

@@ -33,7 +33,7 @@ from vipd.supervisor.hook_event import (
     environment_of,
     steps_of,
 )
-from vipd.supervisor.hook_record import Records, Run
+from vipd.supervisor.hook_record import Ledger, Run
 
 GRACE_S = 2.0
 HURRIED_GRACE_S = 0.5
@@ -52,7 +52,6 @@ class Surroundings:
 
     node: str
     happened: Callable[[HookEvent], None]
-    records: Records
     cleaned: asyncio.Event
     retry_pause_s: float
 
@@ -60,7 +59,7 @@ class Surroundings:
 class HookUnit:
     """One queue and its worker."""
 
-    def __init__(self, plan: HookPlan, around: Surroundings) -> None:
+    def __init__(self, plan: HookPlan, around: Surroundings, ledger: Ledger) -> None:
         self.plan = plan
         self.state = INIT
         self.interrupted = False  # the engine died as master: even the same role is news
@@ -71,11 +70,13 @@ class HookUnit:
         self.failing: dict[tuple[str, str], str] = {}
         self.last: HookEvent | None = None
         self._around = around
+        self._ledger = ledger
         self._told = INIT
         self._role: Change | None = None
         self._leaving: Change | None = None
         self._stop: Change | None = None
         self._current: Change | None = None
+        self._left: list[Step] = []  # of the current one, not reported yet
         self._running: HookEvent | None = None
         self._pid = 0
         self._session: Session | None = None
@@ -89,23 +90,27 @@ class HookUnit:
         """A role. What waited before it is passed over."""
         self._pass_over(self._role, "a newer state came first")
         self._role = change
+        self._owe()
         self._news.set()
 
     async def leave(self, change: Change, budget_s: float) -> None:
         """Returns when the leaving hooks are done, or the budget is."""
         self._leaving = change
+        self._owe()
         self._news.set()
         if await _within(change.over, budget_s):
             return
         if self._leaving is change:
             self._leaving = None
             self._pass_over(change, "the hook before it took all the time")
+            self._owe()
 
     def finish(self, change: Change) -> None:
         """A stop; nothing comes after it, unless a reload brings the unit back."""
         self._pass_over(self._role, "vipd does not look after it any more")
         self._role, self._stop = None, change
         self.state = INIT
+        self._owe()
         self._news.set()
 
     @property
@@ -117,6 +122,7 @@ class HookUnit:
     def adopt(self, plan: HookPlan) -> None:
         """A reload changed the hooks, or brought the unit back before its stop was told."""
         self.plan, self.removed, self._stop = plan, False, None
+        self._owe()
 
     async def shut(self, change: Change, budget_s: float) -> None:
         """The stop hooks within the budget; a hook that runs may have half of it."""
@@ -134,6 +140,9 @@ class HookUnit:
             self._pass_over(change, "there was no time left")
         self.worker.cancel()
         await asyncio.wait({self.worker})
+        if self._current is not None:
+            self._skip(self._left[1:], self._current, "there was no time left")
+        await self._ledger.close()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._pid:
@@ -150,10 +159,12 @@ class HookUnit:
                 self._current = change
                 await self._carry_out(change)
                 self._current = None
+                self._owe()
                 change.over.set()
             elif self.removed and self._told == STOP:
                 return
             else:
+                self._owe()
                 self._news.clear()
                 await self._news.wait()
 
@@ -177,18 +188,21 @@ class HookUnit:
             self._told = change.state
         failing: dict[tuple[str, str], str] = {}
         for number, step in enumerate(steps):
+            self._left = steps[number:]
+            self._owe()
             if change.is_role and (self._role or self._stop):
                 self._skip(steps[number:], change, "a newer state came first")
                 self.failing |= failing
-                return
+                break
             event = await self._run(step, change, previous)
             self._report(event)
             if event.outcome is not HookOutcome.OK:
                 self.failures += 1
                 who = f"{step.occasion.value} hook of {step.hooks.name}"
                 failing[step.hooks.name, step.occasion.value] = f"{who}: {event.detail}"
-        if steps:
-            self.failing = failing
+        else:
+            self.failing = failing if steps else self.failing
+        self._left = []
 
     # --- one hook -----------------------------------------------------------------------------
 
@@ -250,7 +264,7 @@ class HookUnit:
             self._report(event)
             raise
         finally:
-            self._running, self._pid = None, 0
+            self._running, self._session, self._pid = None, None, 0
         return replace(
             event,
             outcome=_judge(outcome),
@@ -262,19 +276,8 @@ class HookUnit:
         )
 
     def _note_start(self, pid: int) -> None:
-        event = self._running
-        if event is None:
-            return
         self._pid, self._session = pid, session_of(pid)
-        run = Run(
-            event.unit,
-            event.name,
-            event.occasion.value,
-            event.state,
-            event.sequence,
-            event.command,
-        )
-        self._around.records.add(run, self._session)
+        self._owe()
 
     # --- what became of it --------------------------------------------------------------------
 
@@ -300,10 +303,18 @@ class HookUnit:
 
     def _report(self, event: HookEvent) -> None:
         self._around.happened(event)
+        self._ledger.report(_run_of(event))
         if event.started_at:
             self.last = event
-            # Only now: until it is reported, the next life must know that it ran.
-            self._around.records.remove(event.unit)
+
+    def _owe(self) -> None:
+        """What the next life has to report, if this one is killed now."""
+        due = [] if self._current is None else [(self._current, step) for step in self._left]
+        for change in (self._role, self._leaving, self._stop):
+            if change is not None:
+                due += [(change, step) for step in steps_of(self.plan, change)]
+        runs = [_run_of(self._event(step, change, HookOutcome.LOST, "")) for change, step in due]
+        self._ledger.owe(runs, self._session)
 
     def status(self) -> dict[str, object]:
         queued = [c.state for c in (self._role, self._leaving, self._stop) if c is not None]
@@ -316,6 +327,12 @@ class HookUnit:
             "failures": self.failures,
             "failing": list(self.failing.values()),
         }
+
+
+def _run_of(event: HookEvent) -> Run:
+    return Run(
+        event.unit, event.name, event.occasion.value, event.state, event.sequence, event.command
+    )
 
 
 def _judge(outcome: scripts.Outcome) -> HookOutcome:

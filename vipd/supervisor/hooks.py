@@ -20,21 +20,21 @@ Rules
    role that such a release ends in is not told: ``stop`` says it.
 7. Hooks do not outlive vipd. When it is killed the kernel kills the hook with it; what the hook had
    started in its session is ended by the next life before it runs anything, and the run is reported
-   as lost: nobody saw how it ended.
+   as lost: nobody saw how it ended. So is every other hook that was due and had no report yet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from vipd.adapters import session
 from vipd.duties import HookPlan, Occasion
 from vipd.model import SECOND_NS, Note, Reason
 from vipd.supervisor.hook_event import LEAVING, MASTER, STOP, Change, HookEvent, HookOutcome
-from vipd.supervisor.hook_record import Records, Run, begin_life
+from vipd.supervisor.hook_record import Debt, Ledger, Records, Run, begin_life
 from vipd.supervisor.hook_unit import HookUnit, Surroundings, sessions_ended, surface
 
 __all__ = ["HookEvent", "HookOutcome", "HookRunner"]
@@ -47,8 +47,15 @@ REMOVAL_WAIT_S = 5.0
 _SAID_BY_STOP = (Reason.STOPPED.value, Reason.REMOVED.value)
 
 
+async def _at_once() -> None:
+    """Where what is reported needs no keeping."""
+
+
 class HookRunner:
-    """All units. ``happened`` is called for each hook that was due, whatever became of it."""
+    """All units. ``happened`` is called for each hook that was due, whatever became of it.
+
+    ``kept`` returns when all that was reported so far is on disk, or will never be.
+    """
 
     def __init__(
         self,
@@ -58,11 +65,13 @@ class HookRunner:
         runtime_dir: Path,
         state_dir: Path,
         retry_pause_s: float = 1.0,
+        kept: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
         self._records = Records(runtime_dir)
+        self._kept = kept
         self._happened = happened
         self._cleaned = asyncio.Event()
-        self._around = Surroundings(node, happened, self._records, self._cleaned, retry_pause_s)
+        self._around = Surroundings(node, happened, self._cleaned, retry_pause_s)
         self._units: dict[str, HookUnit] = {}
         self._sequence = begin_life(state_dir)
         self._cleaning: asyncio.Task[None] | None = None
@@ -73,7 +82,8 @@ class HookRunner:
     def configure(self, plans: Iterable[HookPlan]) -> None:
         """Take over the plans; what runs or waits goes on, with the old or the new commands."""
         if self._cleaning is None:
-            self._cleaning = asyncio.get_running_loop().create_task(self._clean())
+            left = self._records.take()  # before this life writes its own
+            self._cleaning = asyncio.get_running_loop().create_task(self._clean(left))
             self._cleaning.add_done_callback(surface)
         wanted = {plan.unit: plan for plan in plans}
         for name, unit in list(self._units.items()):
@@ -82,7 +92,8 @@ class HookRunner:
         for name, plan in wanted.items():
             known = self._units.get(name)
             if known is None or known.worker.done():
-                self._units[name] = HookUnit(plan, self._around)
+                ledger = Ledger(name, self._records, self._kept)
+                self._units[name] = HookUnit(plan, self._around, ledger)
             else:
                 known.adopt(plan)
 
@@ -176,21 +187,23 @@ class HookRunner:
 
     # --- what an earlier life left ------------------------------------------------------------
 
-    async def _clean(self) -> None:
+    async def _clean(self, left: list[Debt]) -> None:
         """End it, wait until it is gone, report it; only then may hooks run."""
-        left = self._records.found()
-        sessions = [found for _run, found in left]
-        alive = [bool(session.members(found)) for found in sessions]
+        sessions = [debt.session for debt in left if debt.session is not None]
+        alive = [found for found in sessions if session.members(found)]
         if not await sessions_ended(sessions, signal.SIGTERM):
             # What this does not end hangs in the kernel, and will not run a line of its own again.
             await sessions_ended(sessions, signal.SIGKILL)
-        for (run, _session), was_alive in zip(left, alive, strict=True):
-            self._happened(_lost(run, was_alive))
-            self._records.remove(run.unit)
+        for debt in left:
+            for number, run in enumerate(debt.runs):
+                ran_in = debt.session if number == 0 else None
+                self._happened(_lost(run, ran_in is not None, ran_in in alive))
         self._cleaned.set()
+        await self._kept()
+        self._records.forget()
 
 
-def _lost(run: Run, was_alive: bool) -> HookEvent:
+def _lost(run: Run, ran: bool, was_alive: bool) -> HookEvent:
     rest = "what it left running was ended" if was_alive else "its end was not seen"
     return HookEvent(
         unit=run.unit,
@@ -200,5 +213,5 @@ def _lost(run: Run, was_alive: bool) -> HookEvent:
         sequence=run.sequence,
         command=run.command,
         outcome=HookOutcome.LOST,
-        detail=f"vipd was killed while it ran; {rest}",
+        detail=f"vipd was killed while it ran; {rest}" if ran else "vipd was killed before it ran",
     )

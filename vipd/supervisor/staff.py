@@ -66,7 +66,11 @@ class Staff:
         self._alarms = Alarms(self._alarm_changed)
         self._board = CheckBoard(self._health_changed, self._check_happened)
         self._hooks = HookRunner(
-            node, self._hook_happened, runtime_dir=runtime_dir, state_dir=state_dir
+            node,
+            self._hook_happened,
+            runtime_dir=runtime_dir,
+            state_dir=state_dir,
+            kept=self.journal.kept,
         )
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
         self.record(entries.daemon(f"started, version {__version__}"))
