@@ -346,8 +346,9 @@ class Supervisor:
         """The newest entries about the instance, its group, what they track, and the node."""
         groups = [group for group in self._config.groups if instance in group.instances]
         members = {instance, *(name for group in groups for name in group.instances)}
-        owners = [*groups, *(each for each in self._config.instances if each.name in members)]
-        tracked = {track.name for owner in owners for track in owner.track}
+        instances = [each for each in self._config.instances if each.name in members]
+        tracks = [*(group.track for group in groups), *(each.track for each in instances)]
+        tracked = {track.name for several in tracks for track in several}
         subjects = {instance, "", *(group.name for group in groups), *tracked}
         return self._staff.happened(tuple(subjects), most)
 
