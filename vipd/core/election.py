@@ -25,9 +25,7 @@ Rules that may never break
 
 One election may speak for several virtual routers, the members of a group (QUORUM H5). An advert
 on any of them is a sign of life of the master, and a better one on any of them ends our
-mastership. Only the tie of equal priorities needs a rule: two nodes may have the higher address
-on one member each. It is decided on the first member, in an order that all nodes share, on which
-the rival is heard.
+mastership. Only the tie of equal priorities needs rules of its own (``tie.py``).
 
 States
 ------
@@ -64,6 +62,7 @@ from vipd.core.signals import (
     Wish,
 )
 from vipd.core.table import Ignored, Table, complete
+from vipd.core.tie import Ties
 from vipd.model import (
     LEAVING_PRIORITY,
     MILLISECOND_NS,
@@ -137,7 +136,7 @@ class Election:
         self.master: KnownMaster | None = None
         self.last_heard: Instant | None = None
         self._followed: dict[str, KnownMaster] = {}
-        self._tied_at: dict[str, Instant] = {}
+        self._ties = Ties()
         self._takeover_reason = Reason.MASTER_SILENT
         self._preempt_from: Instant | None = None
         self._reply_allowed_at: Instant = now
@@ -339,6 +338,7 @@ class Election:
         self.learned_interval_ns = self.standing.interval_ns
         self.deadline = now + self.standing.interval_ns
         self._spoke_at = now
+        self._ties = Ties()
         self._wishes.append(ClaimWanted())
 
     def _lease_refused(self, _signal: LeaseLost, now: Instant) -> None:
@@ -383,14 +383,11 @@ class Election:
         return heard.source == self.standing.sources.get(heard.instance)
 
     def _loses_tie(self, heard: AdvertHeard, now: Instant) -> bool:
-        """By the addresses on the first member on which a rival of our priority is heard."""
         if self._is_own(heard):
             return False
-        self._tied_at[heard.instance] = now
-        fresh = now - timing.takeover_floor_ns(self.standing.interval_ns)
-        sources = self.standing.sources
-        decides = next(name for name in sources if self._tied_at.get(name, fresh) > fresh)
-        return decides == heard.instance and heard.source > sources[decides]
+        own = self.standing
+        interval_ns = max(own.interval_ns, heard.advert.interval_ns)
+        return self._ties.loses(heard.instance, heard.source, own.sources, interval_ns, now)
 
     def _yield(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
         """F12, with one last advert: it is how the winner learns that it had a rival.

@@ -70,8 +70,15 @@ class UnitConfig:
         )
 
     def tie_order(self) -> list[InstanceConfig]:
-        """The members in an order that is the same on all nodes, whatever their files' order."""
-        return sorted(self.members, key=lambda member: (member.vrid, member.family is Family.IPV6))
+        """The members in an order that is the same on all nodes, whatever their files' order.
+
+        By what all nodes must agree on anyway. One VRID may serve on several networks, so the
+        addresses that are advertised count, too.
+        """
+        return sorted(
+            self.members,
+            key=lambda each: (each.vrid, each.family is Family.IPV6, sorted(each.advertised)),
+        )
 
     def without(self, elsewhere: frozenset[VipKey]) -> UnitConfig:
         """This unit, less the VIPs that others have now."""
