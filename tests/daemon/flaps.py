@@ -31,7 +31,7 @@ SETTLE_S = 45.0
 """A hook that hangs takes 2.3 s, and has retries with growing pauses."""
 
 STRIKES = 2
-LEFT_ALONE = ("stopped", "removed")
+LEFT_ALONE = ("stopped", "removed-from-configuration")
 RAN = ("ok", "failed", "timed-out")
 GROUP = "edge"
 
@@ -148,10 +148,7 @@ def _rests(*all_of_them: Flapper) -> bool:
     """Hooks and roles, over more time than a takeover and a check take."""
 
     def seen() -> list[object]:
-        return [
-            (each.role(), each.state(), each.is_quiet(), each.runs())
-            for each in all_of_them
-        ]
+        return [(each.role(), each.state(), each.is_quiet(), each.runs()) for each in all_of_them]
 
     before = seen()
     time.sleep(20 * INTERVAL_MS / 1000)
