@@ -23,7 +23,7 @@ LIMIT_S = 60.0
 NOBODY = 65534
 # env: what setpriv itself starts still profits from root's capabilities
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env"]
-EVENTS = ("(a) stop", "(b) kill -9", "(c) cut off")
+EVENTS = ("(a) stop", "(b) kill -9", "(c) cut off", "(d) the proxy dies")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def _check_run(
 
 
 @pytest.mark.timeout(150)
-def test_the_demo_shows_three_failovers_and_leaves_nothing(checkout: Path) -> None:
+def test_the_demo_shows_four_failovers_and_leaves_nothing(checkout: Path) -> None:
     _check_run(checkout)
     out = checkout / "out"
     assert not [row for row in judge(out) if row.faults]

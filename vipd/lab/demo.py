@@ -5,10 +5,11 @@
     lb1: master of web 192.0.2.100      lb2: master of api 192.0.2.101      client: asks both VIPs
          backup of api                       backup of web                  1000 times a second
 
-Each node runs vipd and a small HTTP server. Then (a) lb1's vipd is stopped, (b) everything of
-lb2's vipd is killed, (c) lb1 is cut off the network; after each the old order is restored. The
-timeline is told while it happens; the table at the end is computed by ``report.py`` from the
-client's log and the switch's capture, and from them again at any time (``--from``).
+Each node runs vipd and a small HTTP server, the proxy, which its vipd checks ten times a second.
+Then (a) lb1's vipd is stopped, (b) everything of lb2's vipd is killed, (c) lb1 is cut off the
+network, (d) lb2's proxy dies; after each the old order is restored. The timeline is told while it
+happens; the table at the end is computed by ``report.py`` from the client's log and the switch's
+capture, and from them again at any time (``--from``).
 
 The two routers differ in their advert interval, so that both ends of VRRP are seen: web has the
 RFC's default of 1 s, api is quicker. Exit status: 0 all as expected, 1 not, 2 bad usage.
@@ -32,7 +33,7 @@ from vipd.lab.namespace import ensure_privileges
 from vipd.lab.netns import Lab
 from vipd.lab.peers import Router, VipdNode
 from vipd.lab.phase import better_is_next
-from vipd.lab.report import FRAMES, STEPS, Row, Run, Step, Watched, judge
+from vipd.lab.report import FRAMES, STEPS, TABLE, Run, Step, Watched, judge, table
 from vipd.lab.screen import Screen, plain_table
 from vipd.lab.timeline import (
     LAG_NS,
@@ -42,7 +43,6 @@ from vipd.lab.timeline import (
     Source,
     Timeline,
     WireFollower,
-    milliseconds,
 )
 from vipd.lab.tools import Capture, Client, probe_http, start_server
 from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, Instant
@@ -52,7 +52,19 @@ _WEB = Router(("192.0.2.100/24",), _LOW, vrid=51, interval_ms=1000)
 _API = Router(("192.0.2.101/24",), _LOW, vrid=52, interval_ms=200)
 ROUTERS = {"web": _WEB, "api": _API}
 HOME = {"web": "lb1", "api": "lb2"}
-TABLE = "table.txt"
+_CHECK_MS, _CHECK_TIMEOUT_MS = 100, 200
+_CHECKS: dict[str, object] = {
+    "checks": {
+        "proxy": {
+            "http": "http://127.0.0.1/",
+            "interval": f"{_CHECK_MS}ms",
+            "timeout": f"{_CHECK_TIMEOUT_MS}ms",
+            "fall": 1,
+        }
+    }
+}
+_NOTICED_NS = (_CHECK_MS + _CHECK_TIMEOUT_MS) * MILLISECOND_NS
+_TRACK = {"track": [{"check": "proxy"}]}  # without a weight: no proxy, no mastership
 
 _START_LIMIT_S = 20.0
 _STEP_LIMIT_S = 15.0
@@ -100,7 +112,8 @@ class Demo:
             (router_name, replace(router, priority=_priority(router_name, name)))
             for router_name, router in ROUTERS.items()
         )
-        return VipdNode(self._lab[name], first[1], others=others)
+        more = dict.fromkeys(ROUTERS, _TRACK)
+        return VipdNode(self._lab[name], first[1], _CHECKS, others, more)
 
     # --- what a reader sees -------------------------------------------------------------------
 
@@ -143,8 +156,7 @@ class Demo:
 
     def start(self) -> None:
         """Servers, capture, client, both nodes; returns when each node has its VIP."""
-        for name in self.nodes:
-            start_server(self._lab[name])
+        self._proxies = {name: start_server(self._lab[name]) for name in self.nodes}
         self._capture = Capture(self._lab, name=FRAMES)
         vips = {router.addresses[0]: name for name, router in ROUTERS.items()}
         self._client = Client(self._lab, list(vips))
@@ -199,7 +211,7 @@ class Demo:
         self._tell_http()
 
     def plans(self) -> tuple[_Plan, ...]:
-        """(a), (b), (c), and the way back from each."""
+        """(a) to (d), and the way back from each."""
         one, two = self.nodes["lb1"], self.nodes["lb2"]
         to_lb1, to_lb2 = {"web": "lb1"}, {"web": "lb2"}
         web_ns, api_ns = _WEB.master_down_ns, _API.master_down_ns
@@ -216,6 +228,13 @@ class Demo:
             _Plan("    start it again", two.start, {"api": "lb2"}),
             _Plan("(c) cut off lb1", self._cut, to_lb2, {"web": web_ns}, cut=("lb1",)),
             _Plan("    connect it again", self._connect, to_lb1),
+            _Plan(
+                "(d) the proxy dies on lb2",
+                self._kill_proxy,
+                {"api": "lb1"},
+                {"api": _NOTICED_NS + _API.skew_ns},
+            ),
+            _Plan("    start it again", self._start_proxy, {"api": "lb2"}),
         )
 
     def _dead_lb2_is_clean(self) -> bool:
@@ -245,6 +264,15 @@ class Demo:
         self._watch(lb1_is_next, 2 * interval_ns / SECOND_NS)
         self._lab.attach("lb1")
 
+    def _kill_proxy(self) -> None:
+        """What a crash of a proxy is: vipd and its host are well, nobody serves."""
+        proxy = self._proxies["lb2"]
+        proxy.kill()
+        proxy.wait()
+
+    def _start_proxy(self) -> None:
+        self._proxies["lb2"] = start_server(self._lab["lb2"])
+
     def finish(self) -> Run:
         """End the watchers, so that their files are complete; what was done."""
         self._client.stop()
@@ -257,28 +285,7 @@ class Demo:
         return Run(self._lab.clock_offset_ns, watched, tuple(self._steps))
 
 
-# --- the table --------------------------------------------------------------------------------
-
-
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells."""
-    names = [cell.router for cell in rows[0].cells]
-    heads = ["event", *(f"{name}\noutage" for name in names), "RFC\nallows"]
-    heads += [*(f"{name}\nat" for name in names), "ok"]
-    return heads, [_cells(row) for row in rows]
-
-
-def _cells(row: Row) -> list[str]:
-    allowed = [
-        f"{cell.router} {milliseconds(cell.allowed_ns)}" for cell in row.cells if cell.allowed_ns
-    ]
-    return [
-        row.title,
-        *(milliseconds(cell.outage.length_ns) for cell in row.cells),
-        ", ".join(allowed) or "-",
-        *(cell.holder for cell in row.cells),
-        "NO" if row.faults else "yes",
-    ]
+# --- the program ------------------------------------------------------------------------------
 
 
 def show_table(screen: Screen, directory: Path) -> tuple[str, ...]:
@@ -291,21 +298,20 @@ def show_table(screen: Screen, directory: Path) -> tuple[str, ...]:
     return tuple(fault for row in rows for fault in row.faults)
 
 
-# --- the program ------------------------------------------------------------------------------
-
-
 _INTRODUCTION = """\
-Two load balancers on one switch, each with vipd and an HTTP server. A client asks
-both VIPs 1000 times a second. "client" is what it saw, "wire" what the switch saw.
+Two load balancers on one switch, each with vipd and a proxy (a small HTTP server),
+which its vipd checks every 100 ms. A client asks both VIPs 1000 times a second.
+"client" is what it saw, "wire" what the switch saw.
 
   web  192.0.2.100   advert every 1 s      home lb1 (priority 150), lb2 has 100
   api  192.0.2.101   advert every 200 ms   home lb2 (priority 150), lb1 has 100"""
 _FOOTNOTES = """
 outage      longest time without an answer, seen by the client; a few ms are the
             machine's own
-RFC allows  what VRRP itself takes: the skew time after a goodbye, the master down
-            interval after silence. After kill -9 the address outlives its daemon
-            until its lifetime ends, so that users need not notice anything
+allowed     what VRRP itself takes (RFC 9568): the skew time after a goodbye, the
+            master down interval after silence; in (d) before it what the check
+            takes: its interval and its timeout. After kill -9 the address outlives
+            its daemon until its lifetime ends, so that users need not notice
 cut off     lb1 goes on as master, unheard: plain VRRP cannot know. When it is back,
             lb2 gives way to its priority, with a last advert that makes lb1 announce
             its VIP again"""

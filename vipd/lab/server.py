@@ -82,6 +82,8 @@ class _HttpServer(http.server.ThreadingHTTPServer):
         super().__init__(("::", port), _Handler)
 
     def server_bind(self) -> None:
+        # started again, it finds connections of its earlier life in TIME_WAIT
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self.socket.bind(self.server_address)  # without the name look-up of the base class
 

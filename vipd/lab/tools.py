@@ -23,13 +23,13 @@ def _module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"vipd.lab.{name}", *arguments]
 
 
-def _started(process: subprocess.Popen[bytes], file: Path, log: Path) -> None:
-    """Wait until the helper wrote to ``file``; repeat what it said if it ended instead."""
+def _started(process: subprocess.Popen[bytes], file: Path, log: Path, word: bytes = b"") -> None:
+    """Wait until the helper wrote ``word`` to ``file``; repeat what it said if it ended instead."""
 
     def written() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"{file.name}: status {process.returncode}: {log.read_text()}")
-        return file.exists() and file.stat().st_size > 0
+        return file.exists() and file.stat().st_size > 0 and word in file.read_bytes()[:1000]
 
     wait_for(written, _READY_S, f"{file.name} is empty")
 
@@ -53,7 +53,7 @@ def start_server(host: Host, http_port: int = HTTP_PORT) -> subprocess.Popen[byt
     """The UDP echo and the HTTP server of a host; returns when they answer."""
     log = host.directory / f"server-{len(host.processes)}.log"  # it may be started again
     process = host.spawn(_module("server", host.name, "--http-port", str(http_port)), log.name)
-    _started(process, log, log)
+    _started(process, log, log, b"ready")
     return process
 
 
