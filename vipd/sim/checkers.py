@@ -23,6 +23,8 @@ exactly-one            calm for 2 Down + 2 intervals + preempt_delay + debounce 
 right-one              ... and no other candidate has a higher effective priority, ``preempt``, and
                        is not held
 unsettled              after that nothing changes any more
+both-yielded           who yields in a tie yields to somebody: 100 ms (network, kernel) later, if
+                       nothing else happened, there is a master
 members-differ         status shows members of one group in different states
 dead-holder            no VIP stays longer than its lifetime + 1 s on a host without processes
 idle-holder            a living host with a working kernel keeps no VIP of ours for longer than
@@ -386,9 +388,23 @@ class Checkers:
         coverage[f"reason {fields['reason']}"] += 1
         if fields["to"] == State.MASTER.value:
             coverage["takeovers"] += 1
+        if fields["reason"] == Reason.TIE_LOST.value:
+            delay = _OVERLAP_NS + self.scenario.handover_ns
+            self.world.after(delay, self._judge_tie, note.instance, self.world.now)
         if fields["reason"] in _TIMED_FAULTS and fields["to"] == State.FAULT.value:
             self._backed_off(engine.host, note.instance)
         self._judge_unrest(note)
+
+    def _judge_tie(self, unit: str, yielded_at: Instant) -> None:
+        """Old packets and frozen hosts may deceive; without them somebody stays master."""
+        old = "slow-network" in self.scenario.options.fault_kinds
+        disturbed = max(host.disturbed_at for host in self.hosts) > yielded_at - 2 * SECOND_NS
+        moved = self.scenario.changed_at > yielded_at or self.scenario.active
+        if old or disturbed or moved or not all(host.lively for host in self.hosts):
+            return
+        self.world.coverage["ties judged"] += 1
+        if not any(self._state(host, unit) is State.MASTER for host in self.hosts):
+            self.world.violated("both-yielded", f"{unit}: everybody yielded, nobody is master")
 
     def _backed_off(self, host: Host, name: str) -> None:
         """A refused claim is retried after 1, 2, 4 ... s: the host is unfit until then."""

@@ -31,6 +31,7 @@ MINIMA_PER_100_RUNS = {
     "priority changes said": 20,
     "ties of groups": 30,
     "ties of groups, not decisive": 10,
+    "ties judged": 1,
     "note released": 100,
     "note address-restored": 10,
     "note loop-stalled": 5,
