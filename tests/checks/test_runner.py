@@ -211,6 +211,25 @@ def test_a_bad_finding_made_while_we_were_frozen_says_nothing(lost_s: float, mis
     assert played.runner.failures == 1 - missed
 
 
+@pytest.mark.parametrize(("own_s", "timeouts"), [(0.1, 0), (0.45, 1)])
+def test_a_time_out_of_the_probes_own_counts_if_it_had_most_of_its_time(
+    own_s: float, timeouts: int
+) -> None:
+    async def main() -> Played:
+        async def killed() -> Finding:
+            await asyncio.sleep(own_s)
+            loop().stall(1)
+            return LATE
+
+        probe = PlayedProbe([killed, at_once], ends_itself=True)
+        played = Played(probe, config(interval_ms=6000))
+        await asyncio.sleep(3)
+        await played.stop()
+        return played
+
+    assert run(main()).runner.timeouts == timeouts
+
+
 def test_the_loop_measures_what_it_lost() -> None:
     async def main() -> list[float]:
         lateness = Lateness(loop())
@@ -326,6 +345,23 @@ def test_our_own_stall_makes_no_check_stale() -> None:
         return stale
 
     assert run(main()) is None
+
+
+def test_a_loop_that_is_late_all_the_time_makes_checks_stale() -> None:
+    async def main() -> str | None:
+        async def given_up() -> Finding:
+            loop().stall(0.9)
+            return BAD
+
+        played = Played(PlayedProbe([given_up]), config())
+        await asyncio.sleep(9)
+        stale = played.runner.stale
+        await played.stop()
+        return stale
+
+    stale = run(main())
+    assert stale is not None
+    assert "not scheduled for" in stale
 
 
 def test_status() -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 
-STEP_S = 0.05
+STEP_S = 0.02
+"""A stall is measured by up to so much less than it was."""
 
 TOLERANCE_S = 0.01
 """Less is the ordinary business of a loop: others were served first."""

@@ -48,9 +48,9 @@ SPREAD_S = 1.0
 EARLY_PAUSE_S = 1.0
 MADE_UP_PART = 0.1
 
-LATE_PART = 0.25
-"""A time-out of a probe's own says nothing if this part of the timeout was lost; any other bad
-finding does, until all of it was lost: then the other side may have given us up."""
+FAIR_PART = 0.75
+"""A probe's own time-out counts if the loop turned for this part of the timeout. Any other bad
+finding does, unless as much as the timeout was lost: then the other side may have given us up."""
 
 STALE_INTERVALS = 3
 STOP_LIMIT_S = 1.0
@@ -80,6 +80,7 @@ class Runner:
         self.since = time.time()
         self.last_ms: float | None = None
         self._hindrance = ""  # why the last run gave no finding
+        self._unjudged = 0  # runs in a row that gave none
         self._task: asyncio.Task[Finding] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._began = self._lost_before = 0.0
@@ -193,19 +194,25 @@ class Runner:
 
     def _weigh(self, finding: Finding) -> None:
         """Is it about the service, or about us?"""
-        allowed_s = self._timeout_s * (LATE_PART if finding.word is Word.TIMED_OUT else 1)
-        if finding.word.is_bad and self._lost_s >= allowed_s:
-            lost_ms = self._lost_s * 1000
-            finding = Finding(Word.UNKNOWN, f"vipd itself was not scheduled for {lost_ms:.0f} ms")
+        lost_s = self._lost_s
+        had_s = self._loop.time() - self._began - lost_s
+        if finding.word is Word.TIMED_OUT:
+            is_fair = had_s >= self._timeout_s * FAIR_PART
+        else:
+            is_fair = finding.word is not Word.FAILED or lost_s < self._timeout_s
+        if not is_fair:
+            detail = f"vipd itself was not scheduled for {lost_s * 1000:.0f} ms"
+            finding = Finding(Word.UNKNOWN, detail)
         if finding.word is Word.UNKNOWN:
             self.missed += 1
+            self._unjudged += 1
             self._hindrance = finding.detail
         else:
             self._take(finding)
 
     def _take(self, finding: Finding) -> None:
         self._judged = True
-        self._hindrance = ""
+        self._hindrance, self._unjudged = "", 0
         self._finished, self._finished_lost = self._loop.time(), self._lateness.lost_s
         self.last_ms = elapsed_ms = (self._finished - self._began) * 1000
         self.runs += 1
@@ -243,14 +250,16 @@ class Runner:
         """Why its verdict is not to be trusted any more, or None.
 
         What our own loop lost does not count: after a stall every check would be stale for the
-        moment until its run.
+        moment until its run. Unless it is late all the time, and run after run comes to nothing.
         """
-        lost_s = self._lateness.lost_s - self._finished_lost
-        idle_s = self._loop.time() - self._finished - lost_s
-        if idle_s <= STALE_INTERVALS * self._interval_s + self._timeout_s:
+        age_s = self._loop.time() - self._finished
+        limit_s = STALE_INTERVALS * self._interval_s + self._timeout_s
+        idle_s = age_s - (self._lateness.lost_s - self._finished_lost)
+        is_hindered = self._unjudged >= STALE_INTERVALS and age_s > limit_s
+        if idle_s <= limit_s and not is_hindered:
             return None
         why = f": {self._hindrance}" if self._hindrance else ""
-        return f"no run has ended for {idle_s:.1f} s{why}"
+        return f"no run has ended for {age_s:.1f} s{why}"
 
     def status(self, kind: str) -> dict[str, Any]:
         word = self.judge.word
