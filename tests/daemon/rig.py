@@ -77,7 +77,7 @@ class Daemon(VipdNode):
         return self.engine
 
     def ask(
-        self, path: str, method: str = "GET", timeout_s: float = 10.0
+        self, path: str, method: str = "GET", timeout_s: float = 10.0, body: object = None
     ) -> tuple[int, dict[str, Any]]:
         """One request to the control socket: status and JSON."""
         connection = http.client.HTTPConnection("localhost")
@@ -85,7 +85,7 @@ class Daemon(VipdNode):
         connection.sock.settimeout(timeout_s)
         try:
             connection.sock.connect(str(self.control))
-            connection.request(method, path)
+            connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
             body = answer.read()
             is_json = answer.headers.get_content_type() == "application/json"
