@@ -220,6 +220,24 @@ def test_a_new_check_neither_ends_a_mastership_nor_lets_a_backup_take_over() -> 
         assert rig.state() is begin
 
 
+@pytest.mark.parametrize("track", [check(60), check(waits=True)])
+def test_a_check_that_a_reload_removes_counts_until_the_reload(track: Track) -> None:
+    """The supervisor says what it still checks before it says the new configuration."""
+    for state in (State.BACKUP, State.MASTER):
+        rig = tracked(track)
+        report(rig, ("nginx", GOOD))
+        if state is State.MASTER:
+            rig.run(4 * S)
+        assert rig.state() is state
+        report(rig, ("nginx", GOOD))
+        assert report(rig, ("db", GOOD)) == []
+        actions = rig.configure(router(priority=160, track=()))
+        assert notes(actions, NoteKind.TRANSITION) == []
+        assert set(priorities(actions)) <= {160}
+        rig.configure(router(priority=100, track=(check(-20),)))
+        assert rig.node.snapshot(rig.now).instances[0].tracks[0].health is NONE
+
+
 def test_a_fault_that_ends_while_a_check_is_pending_goes_to_init() -> None:
     rig = tracked(check(waits=True))
     rig.see_link(replace(ETH1, up=False))

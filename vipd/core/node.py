@@ -95,6 +95,7 @@ class Node:
         self.config = NodeConfig("", ())
         self.orders = Orders()
         self.verdicts: dict[str, Verdict] = {}
+        self._reported: frozenset[str] = frozenset()
         self.units: dict[str, Unit] = {}
         self._deaf: dict[str, Deafened] = {}
         self._leaving: dict[str, Unit] = {}
@@ -189,6 +190,8 @@ class Node:
             self._expect_health(now)
         else:
             self._stale_at = self._stale_since = None
+        for check in self.verdicts.keys() - self._reported:
+            del self.verdicts[check]
         self._dismiss(wanted, holders, now)
         for name, config in wanted.items():
             self._take_over(name, config, set(holders), now)
@@ -258,6 +261,9 @@ class Node:
 
     def _health_reported(self, event: HealthReported, now: Instant) -> None:
         verdicts = {verdict.check: verdict for verdict in event.verdicts}
+        self._reported = frozenset(verdicts)
+        # What is missing has left the configuration, and the one without it follows at once.
+        verdicts = self.verdicts | verdicts
         if self._stale_since is not None:
             silent_ms = (now - self._stale_since + HEALTH_STALE_NS) // MILLISECOND_NS
             self._note(NoteKind.HEALTH_FRESH, {"silent_ms": silent_ms})
@@ -265,9 +271,7 @@ class Node:
             self._expect_health(now)
         if verdicts == self.verdicts:
             return
-        # In place: the units look at this very mapping.
-        self.verdicts.clear()
-        self.verdicts.update(verdicts)
+        self.verdicts.update(verdicts)  # in place: the units look at this very mapping
         for unit in self.units.values():
             if unit.needs_checks:
                 unit.judge(now)
