@@ -128,6 +128,15 @@ def test_a_fault_of_one_member_is_a_fault_of_all(link: object) -> None:
     assert rig.state("edge") is State.BACKUP
 
 
+def test_what_two_members_lack_is_named_for_both() -> None:
+    rig = grouped()
+    rig.see_link(replace(ETH0, up=False))
+    rig.see_link(replace(ETH1, up=False))
+    assert rig.instance("edge").faults == {Reason.INTERFACE_DOWN: "eth0, eth1"}
+    rig.see_link(ETH0)
+    assert rig.instance("edge").faults == {Reason.INTERFACE_DOWN: "eth1"}
+
+
 def test_adverts_that_fail_on_one_member_are_a_fault_of_all() -> None:
     rig = grouped()
     rig.become_master("edge")

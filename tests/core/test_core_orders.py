@@ -67,6 +67,18 @@ def test_after_maintenance_a_master_that_lives_is_taken_from_by_the_normal_rules
     assert sticky.state() is State.BACKUP
 
 
+@pytest.mark.parametrize("first", [50, 150])
+def test_a_node_in_maintenance_knows_its_master_also_a_lower_one(first: int) -> None:
+    rig = master()
+    give(rig, MAINTENANCE)
+    rig.hear(first)
+    for _ in range(20):
+        rig.hear(50)
+        for _ in range(10):
+            rig.run(100 * MS)
+            assert rig.instance().election.master is not None
+
+
 def test_maintenance_that_comes_with_a_new_engine_is_obeyed_from_the_start() -> None:
     rig = Rig(sync=False)
     give(rig, MAINTENANCE)

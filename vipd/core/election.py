@@ -315,7 +315,7 @@ class Election:
             return True
         if own.priority == OWNER_PRIORITY:  # FSM-2: the owner always preempts
             return False
-        if not own.preempt:
+        if own.barred or not own.preempt:  # rule 6
             return True
         if own.preempt_delay_ns == 0:
             return False

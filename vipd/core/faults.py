@@ -63,18 +63,22 @@ def level_faults(
     host: HostView,
 ) -> dict[Reason, str]:
     """By the host as it is; ``foreign`` are VIPs that another program keeps on it, in words."""
-    faults: dict[Reason, str] = {}
+    found: list[tuple[Reason, str]] = []
     for name in sorted(interfaces):
         link = host.link_named(name)
         if link is None:
-            faults[Reason.INTERFACE_MISSING] = name
+            found.append((Reason.INTERFACE_MISSING, name))
         elif not link.up:
-            faults[Reason.INTERFACE_DOWN] = name
+            found.append((Reason.INTERFACE_DOWN, name))
+    links_work = not found
     for router in routers:
-        if not faults and router.source is None:
-            faults[Reason.NO_SOURCE_ADDRESS] = router.config.interface
+        if links_work and router.source is None:
+            found.append((Reason.NO_SOURCE_ADDRESS, router.config.interface))
         if router.deaf:
-            faults[Reason.CANNOT_LISTEN] = router.deaf
+            found.append((Reason.CANNOT_LISTEN, router.deaf))
+    faults: dict[Reason, str] = {}
+    for reason, what in found:  # two members of a group may lack the same thing
+        faults[reason] = f"{faults[reason]}, {what}" if reason in faults else what
     if config.is_owner:
         missing = [vip for vip in config.vips if not host.has(vip.key)]
         if missing:
