@@ -59,13 +59,13 @@ class Rig:
         self.runner: HookRunner
         self.new_life()
 
-    def new_life(self) -> None:
+    def new_life(self, retry_pause_s: float = 0.001) -> None:
         self.runner = HookRunner(
             "lb1",
             self.events.append,
             runtime_dir=self.where / "run",
             state_dir=self.where,
-            retry_pause_s=0.001,
+            retry_pause_s=retry_pause_s,
         )
 
     # --- plans --------------------------------------------------------------------------------
@@ -138,6 +138,13 @@ class Rig:
 
     def outcomes(self) -> list[tuple[str, str]]:
         return [(f"{e.name}-{e.occasion.value}", e.outcome.value) for e in self.events]
+
+    def queued(self, unit: str = "web") -> list[str]:
+        status = self.runner.status()[unit]
+        return list(status["queued"])  # type: ignore[index]
+
+    def running(self, unit: str = "web") -> object:
+        return self.runner.status()[unit]["running"]  # type: ignore[index]
 
     async def until(self, seen: Callable[[], bool]) -> None:
         async def watch() -> None:

@@ -339,6 +339,24 @@ def test_leaving_that_found_no_time_is_reported() -> None:
     play(story)
 
 
+def test_a_unit_that_lost_its_role_meanwhile_is_not_drained() -> None:
+    async def story(rig: Rig) -> None:
+        rig.close_gate("web-master")
+        rig.runner.configure([rig.plan("master", "backup", "leaving")])
+        rig.role("MASTER")
+        await rig.started("web-master")
+        leaving = asyncio.create_task(rig.runner.leaving(["web"], "maintenance"))
+        await rig.until(lambda: "LEAVING" in rig.queued())
+        rig.role("BACKUP")
+        rig.open_gate("web-master")
+        await leaving
+        await rig.told(3)
+        assert rig.ran() == ["web-master", "web-backup"]
+        assert rig.outcomes()[-1] == ("web-leaving", "skipped")
+
+    play(story)
+
+
 def test_stop_is_told_last_and_the_release_before_it_is_not() -> None:
     async def story(rig: Rig) -> None:
         rig.runner.configure([rig.plan("master", "backup", "stop", "any")])
@@ -382,6 +400,25 @@ def test_a_hook_that_hangs_does_not_take_the_time_of_stop() -> None:
         await rig.runner.stop(1.0)
         assert rig.outcomes() == [("web-master", "failed"), ("web-stop", "ok")]
         assert "SIGTERM" in rig.events[0].detail
+
+    play(story)
+
+
+@pytest.mark.parametrize("ticks", range(6))
+def test_a_stop_between_two_tries_ends_at_once(ticks: int) -> None:
+    """Whatever the loop does first: the news of the stop, or the end of the worker."""
+
+    async def story(rig: Rig) -> None:
+        rig.new_life(retry_pause_s=1000 * LONG_S)
+        rig.runner.configure([rig.plan("master", "backup", status=1, retries=9)])
+        rig.role("MASTER")
+        await rig.started("web-master")
+        await rig.until(lambda: rig.running() is None)
+        stopping = asyncio.create_task(rig.runner.stop(LONG_S if ticks == 5 else 0))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(stopping, LONG_S)
+        assert rig.outcomes() == [("web-master", "failed")]
 
     play(story)
 
@@ -444,6 +481,24 @@ def test_a_unit_that_comes_back_is_told_its_state_again() -> None:
         rig.role("BACKUP")
         await rig.told(3)
         assert rig.ran() == ["web-backup", "web-stop", "web-backup"]
+
+    play(story)
+
+
+def test_a_unit_that_comes_back_while_its_stop_is_told_is_told_its_state_again() -> None:
+    async def story(rig: Rig) -> None:
+        rig.close_gate("web-stop")
+        rig.runner.configure([rig.plan("backup", "stop")])
+        rig.role("BACKUP")
+        await rig.told(1)
+        rig.runner.configure([])
+        await rig.started("web-stop")
+        rig.runner.configure([rig.plan("backup", "stop")])
+        rig.role("BACKUP")
+        rig.open_gate("web-stop")
+        await rig.told(3)
+        assert rig.ran() == ["web-backup", "web-stop", "web-backup"]
+        assert rig.log()[-1].previous == "STOP"
 
     play(story)
 

@@ -153,13 +153,13 @@ def test_it_does_not_go_first_as_vipd_does() -> None:
 
 def test_the_memory_killer_does_not_spare_it_as_vipd() -> None:
     """The chain really runs; here the test itself is not spared, which would need a privilege."""
-    chain = spawn.renouncing(spawn.account_of("nobody"), -900)
+    chain = spawn.renouncing(spawn.account_of("nobody"), -900, 0)
     assert chain[:4] == ["/usr/bin/choom", "-n", "0", "--"]
     shown = subprocess.run(
         [*chain, "/usr/bin/id", "-un"], stdout=subprocess.PIPE, check=True, text=True
     ).stdout
     assert shown.splitlines()[-1] == "nobody"
-    assert spawn.renouncing(spawn.account_of("nobody"), 300)[0] == "/usr/bin/setpriv"
+    assert spawn.renouncing(spawn.account_of("nobody"), 300, 5)[0] == "/usr/bin/setpriv"
 
 
 # --- how it ends ------------------------------------------------------------------------------

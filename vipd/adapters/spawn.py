@@ -15,8 +15,8 @@ How
 ``posix_spawn`` of ``setpriv`` (util-linux), which takes the privileges away and becomes the
 program. ``subprocess`` with ``user=`` must fork: with 76 MiB in use it was measured at 2.9 ms per
 run, 1.3 ms of them in our own loop, against 1.6 ms and 0.15 ms this way (0.6 ms without setpriv).
-Where vipd is spared by the memory killer, ``choom`` comes first (0.5 ms): to change this from
-outside we would have to be faster than the change of the user.
+Where vipd is spared by the memory killer, ``choom`` comes first (0.5 ms), and ``nice`` where vipd
+goes before others: to change this from outside we would have to be faster than the program.
 
 A program whose start must be on record before it does anything is held behind a *gate*: a shell
 with a fixed text that waits for a line and then becomes the next program. Without it a slow moment
@@ -38,6 +38,7 @@ from vipd.errors import AdapterError, PermissionMissing
 
 _SETPRIV = "/usr/bin/setpriv"
 _CHOOM = "/usr/bin/choom"
+_NICE = "/usr/bin/nice"
 _GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "gate")
 """Goes on when a line arrives, and not at all when the other end is closed before."""
 
@@ -102,7 +103,8 @@ def start(
         "LOGNAME": account.name,
         **environment,
     }
-    chain = [*renouncing(account, _oom_score_adj()), *command]
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    chain = [*renouncing(account, _oom_score_adj(), nice), *command]
     if gate is not None:
         chain = [*_GATE, *chain]
     try:
@@ -127,15 +129,13 @@ def start(
     except OSError as error:
         message = f"starting {command[0]}: {error.strerror}"
         raise AdapterError(message, error.errno or 0) from error
-    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
-        with contextlib.suppress(OSError):  # dead already
-            os.setpriority(os.PRIO_PROCESS, pid, 0)
     return pid
 
 
-def renouncing(account: Account, oom_score_adj: int) -> list[str]:
+def renouncing(account: Account, oom_score_adj: int, nice: int) -> list[str]:
     """The programs that take away, one after the other, what the last one must not have."""
     chain = [_CHOOM, "-n", "0", "--"] if oom_score_adj < 0 else []
+    chain += [_NICE, "-n", str(-nice)] if nice < 0 else []
     chain += [_SETPRIV, "--inh-caps=-all", "--ambient-caps=-all", "--pdeathsig=KILL"]
     if os.geteuid() == 0:
         groups = ",".join(map(str, account.groups))

@@ -387,8 +387,12 @@ async def sessions_ended(sessions: list[Session], number: signal.Signals) -> boo
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Not by ``wait_for``: before Python 3.12 that loses a cancellation that comes with the event,
+    and a worker that is not cancelled never ends.
+    """
     try:
-        await asyncio.wait_for(event.wait(), max(seconds, 0))
+        async with asyncio.timeout(max(seconds, 0)):
+            await event.wait()
     except TimeoutError:
         return False
     return True
