@@ -18,6 +18,7 @@ from vipd.lab.bench.figures import (
     at_most_times,
     samples,
 )
+from vipd.lab.bench.health import jitters_ms, quantile
 from vipd.lab.bench.outages import lifetime_s
 from vipd.lab.bench.steady import failovers, longest_pause_ns
 from vipd.lab.timeline import SeenAdvert
@@ -85,6 +86,18 @@ def test_nothing_measured_is_a_failure_of_the_measurement() -> None:
 @pytest.mark.parametrize(("down_ms", "seconds"), [(3609.4, 4), (361, 2), (1999, 2), (2000, 3)])
 def test_the_automatic_lifetime(down_ms: float, seconds: int) -> None:
     assert lifetime_s(down_ms) == seconds
+
+
+def test_jitter_is_how_far_a_gap_is_from_the_interval() -> None:
+    instants = [0, 100 * MS, 203 * MS, 300 * MS]
+    assert jitters_ms(instants, 100 * MS) == [0, 3, 3]
+    with pytest.raises(MeasurementFailed):
+        jitters_ms([0], 100 * MS)
+
+
+@pytest.mark.parametrize(("count", "value"), [(1, 1), (999, 999), (1000, 999), (2000, 1998)])
+def test_one_in_a_thousand_may_be_worse(count: int, value: float) -> None:
+    assert quantile([float(n) for n in range(1, count + 1)], 0.999) == value
 
 
 @pytest.mark.netns

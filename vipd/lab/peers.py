@@ -153,10 +153,30 @@ class Speaker(ABC):
         return not present.isdisjoint(self.router.addresses)
 
 
+@dataclass(frozen=True, slots=True)
+class TrackedScript:
+    """A script that keepalived runs once a second, its fastest; one run decides."""
+
+    command: str
+    weight: int = 0  # 0: FAULT while it fails
+
+    def block(self, name: str) -> str:
+        return (
+            f'vrrp_script {name} {{\nscript "{self.command}"\ninterval 1\ntimeout 1\n'
+            f"rise 1\nfall 1\nweight {self.weight}\nuser root\n}}\n"
+        )
+
+
 class Keepalived(Speaker):
     """Debian's keepalived, VRRP part only, with its own pid files so that many run at once."""
 
     kind = "keepalived"
+
+    def __init__(
+        self, host: Host, router: Router, scripts: Mapping[str, TrackedScript] | None = None
+    ) -> None:
+        super().__init__(host, router)
+        self._scripts = scripts or {}
 
     def _configuration(self) -> str:
         router = self.router
@@ -178,10 +198,12 @@ class Keepalived(Speaker):
         lines.append("virtual_ipaddress {\n" + "\n".join(router.vips) + "\n}")
         excluded = "\n".join(router.unadvertised)
         lines.append(f"virtual_ipaddress_excluded {{\n{excluded}\n}}" if excluded else "")
+        if self._scripts:
+            lines.append("track_script {\n" + "\n".join(self._scripts) + "\n}")
         body = "\n".join(lines)
-        return (
-            f"global_defs {{\nvrrp_version {router.version}\n}}\nvrrp_instance web {{\n{body}\n}}\n"
-        )
+        scripts = "".join(script.block(name) for name, script in self._scripts.items())
+        head = f"global_defs {{\nvrrp_version {router.version}\n}}\n{scripts}"
+        return f"{head}vrrp_instance web {{\n{body}\n}}\n"
 
     def command(self) -> list[str]:
         directory = self.host.directory

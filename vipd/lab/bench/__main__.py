@@ -25,6 +25,7 @@ from rich.text import Text
 from vipd.errors import AdapterError
 from vipd.lab.bench.figures import HEADS, Figure, MeasurementFailed
 from vipd.lab.bench.heal import heal
+from vipd.lab.bench.health import checks, proxy
 from vipd.lab.bench.latency import many_vips, takeover
 from vipd.lab.bench.outages import Progress, cut, interval_name, sigkill, sigterm
 from vipd.lab.bench.pairs import Arena, Arenas, machine
@@ -40,6 +41,7 @@ _FOOTNOTE = "median (greatest) of all repetitions; no goal: for information"
 def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
     """Name -> what measures it, in the order of the table."""
     few, slow, many, vips, load_s, rest_s = (2, 1, 15, 2, 6, 2) if quick else (5, 5, 100, 7, 60, 10)
+    deaths, checks_s = (2, 5) if quick else (10, 100)
     outages: dict[str, Measurement] = {
         f"{outage.__name__}-{interval_name(interval_ms)}": partial(
             _in_arena, arenas, outage, interval_ms, repetitions
@@ -56,6 +58,8 @@ def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
         "vips": partial(many_vips, vips),
         "load": partial(false_failovers, load_s),
         "footprint": partial(footprint, rest_s),
+        "proxy": partial(proxy, deaths),
+        "checks": partial(checks, checks_s),
     }
     return {
         **outages,
@@ -124,7 +128,7 @@ def keepalived_version() -> str:
 def _arguments(names: list[str]) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("scripts/bench", description=__doc__, formatter_class=form)
-    parser.add_argument("--quick", action="store_true", help="few repetitions: 2 minutes, not 10")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: 4 minutes, not 20")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to a file")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(names)}")
     return parser.parse_args()

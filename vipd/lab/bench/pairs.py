@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -93,18 +94,23 @@ def host_names(kind: str) -> tuple[str, str]:
     return (f"{kind[:4]}1", f"{kind[:4]}2")
 
 
+Maker = Callable[[str, Host, Router], Speaker]
+
+
 class Arena:
     """The lab with both pairs at home and the client running."""
 
-    def __init__(self, lab: Lab, interval_ms: int) -> None:
+    def __init__(self, lab: Lab, interval_ms: int, make: Maker = make_speaker) -> None:
         self.lab = lab
+        self._make = make
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
         self.pairs: Mapping[str, Pair] = {
             kind: self._pair(kind, replace(router, interval_ms=interval_ms))
             for kind, router in ROUTERS.items()
         }
         for pair in self.pairs.values():
             for speaker in pair.speakers:
-                start_server(speaker.host)
+                self.serve(speaker.host)
                 speaker.start()
         self._client = Client(lab, [pair.vip for pair in self.pairs.values()])
         self.answers = Answers(self._client.path)
@@ -113,8 +119,12 @@ class Arena:
 
     def _pair(self, kind: str, router: Router) -> Pair:
         first, second = (self.lab[name] for name in host_names(kind))
-        high = make_speaker(kind, first, router)
-        return Pair(kind, high, make_speaker(kind, second, replace(router, priority=LOW)))
+        high = self._make(kind, first, router)
+        return Pair(kind, high, self._make(kind, second, replace(router, priority=LOW)))
+
+    def serve(self, host: Host) -> None:
+        """Start what stands behind the VIP on a host, also again."""
+        self.servers[host.name] = start_server(host)
 
     def close(self) -> None:
         self.ear.close()
