@@ -79,7 +79,7 @@ class Entitlement:
 
     @property
     def preempts(self) -> bool:
-        return self.unit.config.leader.preempt and not self.held
+        return self.unit.config.leader.preempt and not self.held and not self.barred
 
     def look(self, event: Event, now: Instant) -> None:
         """``event`` has been handled; ``told`` knows it."""

@@ -61,6 +61,7 @@ class Judge:
         host = engine.host
         self.twins[host] = {}
         self.told[host] = Told()
+        self.unannounced.setdefault(host, {})
         self.roles.started(host)
         for key in [key for key in self.owes_goodbye if key[0] is host]:
             del self.owes_goodbye[key]

@@ -40,7 +40,7 @@ class Network:
     def mend(self, sender: Host, receiver: Host, interface: str = "") -> None:
         self.cuts[sender, receiver, interface] -= 1
 
-    def _is_cut(self, sender: Host, receiver: Host, interface: str) -> bool:
+    def is_cut(self, sender: Host, receiver: Host, interface: str) -> bool:
         return any(self.cuts.get((sender, receiver, which)) for which in ("", interface))
 
     def send_advert(self, sender: Host, interface: str, advert: OutgoingAdvert) -> None:
@@ -65,7 +65,7 @@ class Network:
         packet: OutgoingAdvert | tuple[bytes, tuple[Address, ...]],
     ) -> None:
         world = self.world
-        if not sender.link_is_up(interface) or self._is_cut(sender, receiver, interface):
+        if not sender.link_is_up(interface) or self.is_cut(sender, receiver, interface):
             return
         if self.loss and world.chance(self.loss):
             world.coverage["packets lost"] += 1

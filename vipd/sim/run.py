@@ -47,8 +47,8 @@ def run(seed: int, nodes: int | None = None, *, tracing: bool = False) -> Result
     return Result(seed, options, violation, world.now, world.coverage, world.lines)
 
 
-def _play(world: World, options: Options) -> None:
-    network = Network(world, options.delay_ns)
+def build(world: World, network: Network, options: Options) -> tuple[tuple[Host, ...], Scenario]:
+    """The hosts and what is going to happen to them."""
     scenario = Scenario(world, options, network)
     judge = Judge(world)
     hosts = tuple(
@@ -66,7 +66,12 @@ def _play(world: World, options: Options) -> None:
         host.judge = judge
         host.kernel.late_ipv6_ns = options.late_ipv6_ns
     network.hosts = scenario.hosts = hosts
-    checkers = Checkers(world, hosts, scenario, judge)
+    return hosts, scenario
+
+
+def _play(world: World, options: Options) -> None:
+    hosts, scenario = build(world, Network(world, options.delay_ns), options)
+    checkers = Checkers(world, hosts, scenario, hosts[0].judge)
     scenario.begin()
     world.run_until(options.fault_phase_ns)
     scenario.heal()
