@@ -317,6 +317,7 @@ def test_leaving_ends_with_its_budget() -> None:
         rig.role("BACKUP")
         await rig.told(2)
         assert rig.outcomes() == [("web-leaving", "timed-out"), ("web-backup", "ok")]
+        assert rig.log()[-1].previous == "MASTER", "leaving is no state"
 
     play(story)
 
