@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from vipd.errors import InvariantViolated
 from vipd.model import SECOND_NS, Duration
-from vipd.sim.checkers import Checkers, converge_ns
+from vipd.sim.checkers import Checkers
+from vipd.sim.convergence import converge_ns
 from vipd.sim.host import Host
 from vipd.sim.judge import Judge
 from vipd.sim.network import Network
@@ -76,5 +77,5 @@ def _play(world: World, options: Options) -> None:
     world.run_until(options.fault_phase_ns)
     scenario.heal()
     slowest = max(converge_ns(scenario.slowest(unit)) for unit in scenario.units)
-    healed = max(world.now, checkers.fit_since) + options.first_verdict_ns
+    healed = max(world.now, checkers.convergence.fit_since) + options.first_verdict_ns
     world.run_until(healed + slowest + AFTERWARDS_NS)
