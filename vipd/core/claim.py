@@ -58,6 +58,7 @@ from vipd.core.signals import (
     Wish,
 )
 from vipd.core.table import Ignored, Table, complete
+from vipd.core.timing import soonest
 from vipd.model import (
     MILLISECOND_NS,
     SECOND_NS,
@@ -140,8 +141,7 @@ class Claim:
     @property
     def deadline(self) -> Instant | None:
         """The earliest instant at which ``TimerFired`` has something to do."""
-        instants = (self._retry_at, self._renewals.deadline, self.announcements.deadline)
-        return min((at for at in instants if at is not None), default=None)
+        return soonest(self._retry_at, self._renewals.deadline, self.announcements.deadline)
 
     @property
     def is_settled(self) -> bool:

@@ -45,6 +45,8 @@ class TimedFaults:
 
     def drop(self, now: Instant) -> bool:
         """Forget those whose time is over; True if there was one."""
+        if not self.standing:
+            return False
         over = [reason for reason in self.standing if now >= self._backoffs[reason].until]
         for reason in over:
             del self.standing[reason]
@@ -52,6 +54,8 @@ class TimedFaults:
 
     @property
     def deadline(self) -> Instant | None:
+        if not self.standing:
+            return None
         return min((self._backoffs[reason].until for reason in self.standing), default=None)
 
 

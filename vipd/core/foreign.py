@@ -79,11 +79,15 @@ class ForeignWatch:
     @property
     def deadline(self) -> Instant | None:
         """When a removal under way must have shown its effect."""
+        if not self._removals:
+            return None
         return min(
             (self._removals[key].ordered_at + REMOVAL_NS for key in self._open()), default=None
         )
 
     def overdue(self, now: Instant) -> list[VipKey]:
+        if not self._removals:
+            return []
         return [key for key in self._open() if now - self._removals[key].ordered_at >= REMOVAL_NS]
 
     def _open(self) -> list[VipKey]:

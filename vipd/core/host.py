@@ -38,6 +38,7 @@ class HostView:
         self.links: dict[int, Link] = {}
         self._by_name: dict[str, Link] = {}
         self._entries: dict[_EntryKey, HostAddress] = {}
+        self._untagged: dict[_EntryKey, HostAddress] = {}  # few, beside a thousand VIPs
         self._prefixes: dict[tuple[int, Address], set[int]] = {}
 
     # --- what the kernel says -----------------------------------------------------------------
@@ -47,6 +48,7 @@ class HostView:
         self.links = {link.index: link for link in links}
         self._by_name = {link.name: link for link in self.links.values()}
         self._entries.clear()
+        self._untagged.clear()
         self._prefixes.clear()
         for address in addresses:
             self.see_address(address)
@@ -78,6 +80,10 @@ class HostView:
         if self._entries.get(entry) == address:
             return True
         self._entries[entry] = address
+        if address.tag != ADDRESS_TAG:
+            self._untagged[entry] = address
+        elif entry in self._untagged:
+            del self._untagged[entry]
         prefixes = self._prefixes.get(entry[:2])
         if prefixes is None:
             self._prefixes[entry[:2]] = {entry[2]}
@@ -88,6 +94,7 @@ class HostView:
     def lose_address(self, address: HostAddress) -> None:
         entry = _entry_key(address)
         self._entries.pop(entry, None)
+        self._untagged.pop(entry, None)
         prefixes = self._prefixes.get(address.key)
         if prefixes is not None:
             prefixes.discard(entry[2])
@@ -138,10 +145,9 @@ class HostView:
             return None
         usable = [
             entry.address
-            for entry in self._entries.values()
+            for entry in self._untagged.values()
             if entry.index == link.index
             and not entry.tentative
-            and entry.tag != ADDRESS_TAG
             and family_of(entry.address) is config.family
         ]
         if config.source is not None:
@@ -160,9 +166,8 @@ class HostView:
         """The VIPs with the prefix that they have, or get, in the kernel."""
         networks = [
             _network(entry.address, entry.prefix)
-            for entry in self._entries.values()
-            if len(entry.address) == 4 and entry.tag != ADDRESS_TAG
-            if entry.address not in all_vips
+            for entry in self._untagged.values()
+            if len(entry.address) == 4 and entry.address not in all_vips
         ]
         return tuple([self._place(vip, networks) for vip in vips])
 

@@ -452,7 +452,7 @@ class Node:
     def _judge_sources(self, address: Address, now: Instant) -> None:
         """Only those whom ``address`` can concern: a thousand VIPs come and go in one go."""
         for unit in self.units.values():
-            if unit.lacks_source or unit.has_source(address):
+            if unit.lacks_source or address in unit.sources:
                 unit.judge(now)
                 self._touch(unit, now)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vipd.core.actions import Action, SendAdvert
 from vipd.core.counters import Counters
+from vipd.core.events import AdvertHeard
 from vipd.core.host import HostView
 from vipd.model import LEAVING_PRIORITY, Address, Advert, InstanceConfig, Instant
 
@@ -40,6 +41,17 @@ class Router:
         one without any address is none.
         """
         self.config = config
+
+    def count(self, heard: AdvertHeard, now: Instant) -> None:
+        """An advert of this router was heard, good or goodbye."""
+        self.counters.add("adverts_received")
+        self.last_heard = now
+        if heard.advert.priority == LEAVING_PRIORITY:
+            self.counters.add("priority_zero_received")
+        else:
+            self.heard_master = heard.source
+        for remark in heard.remarks:
+            self.counters.add(f"remarks.{remark.value}")
 
     def find_source(self, host: HostView, vips: frozenset[Address]) -> Address | None:
         """The source by the host as it is now."""

@@ -11,7 +11,7 @@ skew, so that two backups fire together: here it is integer microseconds, rounde
 
 from __future__ import annotations
 
-from vipd.model import MICROSECOND_NS, Duration
+from vipd.model import MICROSECOND_NS, Duration, Instant
 
 CENTISECOND_US = 10_000
 CENTISECOND_NS = CENTISECOND_US * MICROSECOND_NS
@@ -33,3 +33,12 @@ def master_down_ns(version: int, priority: int, interval_ns: Duration) -> Durati
 def takeover_floor_ns(interval_ns: Duration) -> Duration:
     """The shortest silence after which *any* peer, whatever its priority, may have taken over."""
     return 3 * interval_ns
+
+
+def soonest(*instants: Instant | None) -> Instant | None:
+    """The first of several deadlines, asked for after every event; None: there is none."""
+    first = None
+    for at in instants:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first

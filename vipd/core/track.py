@@ -89,6 +89,8 @@ class Tracker:
     @property
     def deadline(self) -> Instant | None:
         """When a change of an interface will have lasted long enough to count."""
+        if not self._links:
+            return None
         instants = [link.due for link in self._links.values() if link.due is not None]
         return min(instants, default=None)
 

@@ -67,6 +67,7 @@ from vipd.core.signals import (
     Wish,
 )
 from vipd.core.teller import Teller, fields_of
+from vipd.core.timing import soonest
 from vipd.core.track import Judgement, Tracker, effective_priority
 from vipd.core.units import UnitConfig
 from vipd.model import (
@@ -129,6 +130,8 @@ class Unit:
         self.routers = {each.name: Router(each, actions) for each in config.members}
         self.judgement = Judgement()
         self.held = False
+        self.sources: tuple[Address | None, ...] = (None,)
+        self.lacks_source = True
         self._host = host
         self._verdicts = verdicts
         self._actions = actions
@@ -191,14 +194,13 @@ class Unit:
         return self._faults
 
     def deadline(self) -> Instant | None:
-        instants = [
+        return soonest(
             self.election.deadline,
             self.claim.deadline,
             self._foreign.deadline,
             self._tracker.deadline,
             self._timed.deadline,
-        ]
-        return min((at for at in instants if at is not None), default=None)
+        )
 
     def fire(self, now: Instant) -> None:
         """Whatever is due: the election first, because its adverts keep the peers calm."""
@@ -298,15 +300,8 @@ class Unit:
     # --- the wire -----------------------------------------------------------------------------
 
     def hear(self, heard: AdvertHeard, now: Instant) -> None:
-        router = self.routers[heard.instance]
-        router.counters.add("adverts_received")
-        router.last_heard = now
-        if heard.advert.priority == LEAVING_PRIORITY:
-            router.counters.add("priority_zero_received")
-        else:
-            router.heard_master = heard.source
+        self.routers[heard.instance].count(heard, now)
         for remark in heard.remarks:
-            router.counters.add(f"remarks.{remark.value}")
             fields = {"remark": remark.value, "source": format_address(heard.source)}
             self._teller.limited(
                 NoteKind.ADVERT_REMARKED, remark.value, fields, now, heard.instance
@@ -405,13 +400,6 @@ class Unit:
             self._review_foreign(self._vips, now)
         self.judge(now)
 
-    @property
-    def lacks_source(self) -> bool:
-        return any(router.source is None for router in self.routers.values())
-
-    def has_source(self, address: Address) -> bool:
-        return any(router.source == address for router in self.routers.values())
-
     def judge(self, now: Instant, *, news: bool = False) -> None:
         """Sources, priority and faults anew, from the host and its health as they are.
 
@@ -451,6 +439,8 @@ class Unit:
     def _change_source(self, router: Router, source: Address | None) -> bool:
         """True if peers know us by another address."""
         old, router.source = router.source, source
+        self.sources = tuple(each.source for each in self.routers.values())
+        self.lacks_source = None in self.sources
         if source is None:
             return False
         name = router.config.name
