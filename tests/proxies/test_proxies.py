@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.proxies.programs import Apache, HaProxy, Nginx, Proxy
+from tests.proxies.programs import PATIENCE_S, Apache, HaProxy, Nginx, Proxy
 from tests.proxies.scene import API, WEB, Scene, Schedule, scene
-from vipd.lab.hosts import Host
+from vipd.lab.hosts import Host, wait_for
 from vipd.model import MILLISECOND_NS, SECOND_NS
 
 pytestmark = [pytest.mark.netns, pytest.mark.realroot]
@@ -70,3 +70,26 @@ def test_one_bad_run_of_three_is_no_failure() -> None:
         for vip, move in moves.items():
             assert move.outage.length_ns >= 2 * schedule.interval_ms * MILLISECOND_NS, vip
             assert move.outage.length_ns <= schedule.promised_ns + SLACK_NS, vip
+
+
+def test_when_all_proxies_are_dead_a_weight_leaves_a_holder_and_fault_none() -> None:
+    with scene(Nginx, LOCAL) as running:
+        one, two = running.nodes["lb1"], running.nodes["lb2"]
+        for proxy in running.proxies.values():
+            proxy.kill()
+        for node in (one, two):
+            node.wait_state("FAULT", "api")
+        one.wait_state("MASTER", "web")
+        wait_for(
+            lambda: [holders(vip, running) for vip in (WEB, API)] == [["lb1"], []],
+            PATIENCE_S,
+            "the worse of two bad ones holds a VIP",
+        )
+        assert one.instance("web")["priority"]["effective"] == 90
+        assert two.instance("web")["priority"]["effective"] == 40
+        running.proxies["lb2"].restart()  # the only good one takes both
+        running.wait_at("lb2")
+
+
+def holders(vip: str, running: Scene) -> list[str]:
+    return [name for name in running.nodes if running.lab[name].holds(vip)]
