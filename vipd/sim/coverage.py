@@ -24,6 +24,7 @@ MINIMA_PER_100_RUNS = {
     "addresses deleted": 20,
     "kernel events lost": 3,
     "first verdicts": 200,
+    "starts that waited for a verdict": 40,
     "uplink flaps": 50,
     "fallen masters replaced": 3,
     "held back": 40,

@@ -43,7 +43,14 @@ from vipd.core.actions import (
     Action,
     SendAdvert,
 )
-from vipd.core.events import AdvertHeard, DeadlinePassed, Event, LoopStalled, StallDrained
+from vipd.core.events import (
+    AdvertHeard,
+    DeadlinePassed,
+    Event,
+    HealthReported,
+    LoopStalled,
+    StallDrained,
+)
 from vipd.core.unit import Unit
 from vipd.core.units import UnitConfig
 from vipd.model import (
@@ -164,6 +171,8 @@ class Twin:
 
     def _moved(self, event: Event, old: State, new: State, now: Instant) -> None:
         owner = self.unit.config.is_owner
+        waited = old is State.INIT and type(event) is HealthReported
+        self.world.coverage["starts that waited for a verdict"] += waited
         if new is State.BACKUP:
             if owner and old is not State.MASTER:
                 self.fail("owner-waits", "the address owner is BACKUP (F1)")
