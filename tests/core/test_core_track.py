@@ -259,6 +259,17 @@ def test_a_tracked_interface_follows_its_link_with_debounce() -> None:
     assert notes(actions, NoteKind.PRIORITY_CHANGED)[0].fields["because"] == "interface eth1"
 
 
+@pytest.mark.parametrize("weight", [-30, None])
+def test_what_is_due_together_is_judged_before_it_is_said(weight: int | None) -> None:
+    """A late wake-up: the debounce of an interface and the end of the master's silence are due."""
+    rig = tracked(Track(INTERFACE, "eth1", weight, debounce_ns=500 * MS))
+    rig.see_link(replace(ETH1, up=False))
+    rig.now += 10 * S
+    actions = rig.run(0)
+    assert priorities(actions) == ([] if weight is None else [70])
+    assert rig.state() is (State.FAULT if weight is None else State.MASTER)
+
+
 def test_an_interface_that_does_not_exist_is_down() -> None:
     rig = tracked(Track(INTERFACE, "tun9"))
     assert rig.instance().faults == {Reason.TRACKED_INTERFACE_DOWN: "tun9"}

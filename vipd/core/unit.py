@@ -203,19 +203,19 @@ class Unit:
         )
 
     def fire(self, now: Instant) -> None:
-        """Whatever is due: the election first, because its adverts keep the peers calm."""
-        due = self.election.deadline
-        if due is not None and now >= due:
-            self._feed(self.election, TimerFired(), now)
-        due = self.claim.deadline
-        if due is not None and now >= due:
-            self._feed(self.claim, TimerFired(), now)
+        """Whatever is due: first what decides whether we may speak, and with which priority."""
         over = self._timed.drop(now)
         if overdue := self._foreign.overdue(now):
             self._review_foreign(overdue, now)
         due = self._tracker.deadline
         if over or overdue or (due is not None and now >= due):
             self.judge(now)
+        due = self.election.deadline
+        if due is not None and now >= due:
+            self._feed(self.election, TimerFired(), now)
+        due = self.claim.deadline
+        if due is not None and now >= due:
+            self._feed(self.claim, TimerFired(), now)
 
     def _know_vips(self) -> None:
         self._vips = {vip.key: vip for vip in self.config.vips}
