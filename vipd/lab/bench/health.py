@@ -46,6 +46,7 @@ from vipd.model import MILLISECOND_NS, SECOND_NS, Duration
 _ADVERT_MS = 100
 _CHECK_MS, _TIMEOUT_MS = 100, 300
 _PROMISED_MS = _CHECK_MS + _TIMEOUT_MS + _ADVERT_MS
+_ASKED = f"checked every {_CHECK_MS}ms (keepalived: 1s)"
 _SLOWEST_NS = SECOND_NS
 _TAKEOVER_LIMIT_S = 15.0
 _START_LIMIT_S = 30.0
@@ -107,8 +108,8 @@ def _thaw(field: Arena, host: Host) -> None:
 
 
 _DEATHS = (
-    _Death("proxy-dies", "the proxy dies on the master, advert 100ms: outage", _kill, Arena.serve),
-    _Death("proxy-hangs", "the proxy hangs on the master, advert 100ms: outage", _freeze, _thaw),
+    _Death("proxy-dies", f"the proxy dies, {_ASKED}: outage", _kill, Arena.serve),
+    _Death("proxy-hangs", f"the proxy hangs, {_ASKED}: outage", _freeze, _thaw),
 )
 
 
