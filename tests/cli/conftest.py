@@ -140,6 +140,9 @@ class FakeDaemon:
     def happened(self, instance: str, most: int) -> list[dict[str, Any]]:
         return self.history[-most:]
 
+    def end_waiting(self) -> None:
+        """Nobody waits here."""
+
     @property
     def socket(self) -> Path:
         return self.config.parent / SOCKET_NAME

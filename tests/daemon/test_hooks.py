@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.daemon import flaps
 from tests.daemon.flaps import Flapper
@@ -337,3 +338,27 @@ def test_a_hook_that_others_could_change_is_refused_and_the_place_is_named() -> 
         one.gate.touch()
         wait_for(lambda: any(">FAULT" in line for line in one.told), PATIENCE_S, "not run")
         wait_for(lambda: one.alarms() == [], PATIENCE_S, "the alarm stays")
+
+
+def test_hooks_come_and_go_by_reload_without_a_word_about_the_role_that_stands() -> None:
+    """The next change is told, and the leaving of a master; that hooks are gone is no stop."""
+    with hooked() as (_lab, one, two):
+        one.wait_told("BACKUP>MASTER with master-silent")
+        whole = one.config.read_text()
+        bare = yaml.safe_load(whole)
+        del bare["instances"]["web"]["notify"]
+        one.write(bare)
+        one.cli("reload")
+        before = one.told
+        sleep_ms(500)
+        one.write(whole)
+        one.cli("reload")
+        sleep_ms(500)
+        assert one.told == before
+        one.cli("switchover", "web")
+        two.wait_holds()
+        one.wait_told("MASTER>BACKUP without switchover")
+        assert one.told[-2:] == [
+            "MASTER>LEAVING with switchover",
+            "MASTER>BACKUP without switchover",
+        ]

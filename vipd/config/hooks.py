@@ -43,7 +43,10 @@ def _judge(path: Path, notify: Notify, context: Context) -> None:
 
 
 def hook_plans(config: Config, node: NodeConfig) -> tuple[HookPlan, ...]:
-    """One plan for each unit that has hooks; call it only when no fault was found."""
+    """One plan for each unit; call it only when no fault was found.
+
+    Also for one without hooks: a reload may give it some, and then its role must be known.
+    """
     instances = {item.name: item for item in node.instances}
     plans: list[HookPlan] = []
     grouped: set[str] = set()
@@ -56,7 +59,7 @@ def hook_plans(config: Config, node: NodeConfig) -> tuple[HookPlan, ...]:
     for item in node.instances:
         if item.name not in grouped:
             plans.append(_plan(item.name, [_of_instance(config, item)]))
-    return tuple(plan for plan in plans if plan.sets)
+    return tuple(plans)
 
 
 def _plan(unit: str, sets: Iterable[HookSet]) -> HookPlan:
