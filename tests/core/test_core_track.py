@@ -157,6 +157,14 @@ def test_a_change_of_priority_is_advertised_at_once_and_noted() -> None:
     assert priorities(report(rig, ("nginx", GOOD))) == [100]
 
 
+def test_a_priority_that_a_reload_changes_is_noted() -> None:
+    rig = tracked(check(-60))
+    report(rig, ("nginx", BAD))
+    actions = rig.configure(router(track=(check(-60),), priority=120))
+    noted = [dict(note.fields) for note in notes(actions, NoteKind.PRIORITY_CHANGED)]
+    assert noted == [{"priority": 60, "was": 40, "because": "configuration"}]
+
+
 def test_the_same_report_again_changes_nothing() -> None:
     rig = tracked(check(-60))
     report(rig, ("nginx", BAD))

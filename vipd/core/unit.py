@@ -252,8 +252,12 @@ class Unit:
         for member in config.members:
             self.routers[member.name].reconfigure(member)
         self._tracker.retrack(config.tracks)
+        was = self.election.standing.priority
         priority = effective_priority(config.priority, self.judgement.contributions)
         self.election.standing = self._standing(priority, orders)
+        if priority != was:
+            fields: dict[str, FieldValue] = {"was": was, "because": "configuration"}
+            self._teller.tell(NoteKind.PRIORITY_CHANGED, {"priority": priority, **fields})
         self.claim.lifetime_s = config.address_lifetime_s
         plan = self.claim.announcements
         plan.count, plan.refresh_ns = config.announce_count, config.announce_refresh_ns
