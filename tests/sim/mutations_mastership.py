@@ -140,18 +140,11 @@ MUTATIONS = (
         "now - heard.since < 100 * floor_ns:",
     ),
     Mutation(
-        "old-ties-count",
-        "a new mastership starts without any tie",
-        _E,
-        "        self._ties = Ties()\n        self._wishes.append(ClaimWanted())\n",
-        "        self._wishes.append(ClaimWanted())\n",
-    ),
-    Mutation(
         "tie-order-by-file",
         "tie rule 1: the order of members is the same on all nodes",
         _G,
         "        return sorted(\n            self.members,\n",
-        "        return min(\n            [self.members],\n",
+        "        return list(self.members) or sorted(\n            self.members,\n",
     ),
     Mutation(
         "one-member-hears",
@@ -288,7 +281,8 @@ MUTATIONS = (
         "member-link-ignored",
         "H5: a fault of any member is the group's",
         _U,
-        "            [member.interface for member in self.config.members]\n",
+        "            [member.interface for member in self.config.members]\n"
+        "            + [vip.interface for vip in self.config.vips]\n",
         "            [self.config.leader.interface]\n",
     ),
     # --- tracking ---------------------------------------------------------------------------------
@@ -305,13 +299,6 @@ MUTATIONS = (
         _K,
         "        counts = Health.HEALTHY if track.weight > 0 else Health.UNHEALTHY\n",
         "        counts = Health.HEALTHY\n",
-    ),
-    Mutation(
-        "unknown-counts-as-failed",
-        "track rule 1: what is not known contributes nothing",
-        _K,
-        "verdicts.get(track.name, Verdict(track.name, Health.UNKNOWN))",
-        "verdicts.get(track.name, Verdict(track.name, Health.UNHEALTHY))",
     ),
     Mutation(
         "unknown-counts",
@@ -374,8 +361,16 @@ MUTATIONS = (
         "reverse-fault-unreversed",
         "track rule 3: reversed and without a weight, healthy means FAULT",
         _K,
-        "(Health.HEALTHY if track.reverse else Health.UNHEALTHY)",
-        "Health.UNHEALTHY",
+        "    return verdict.health is (Health.HEALTHY if track.reverse else Health.UNHEALTHY)\n",
+        "    return verdict.health is Health.UNHEALTHY\n",
+    ),
+    Mutation(
+        "unknown-is-fault",
+        "track rule 1: what is not known is no fault",
+        _K,
+        "    return verdict.health is (Health.HEALTHY if track.reverse else Health.UNHEALTHY)\n",
+        "    well = Health.UNHEALTHY if track.reverse else Health.HEALTHY\n"
+        "    return verdict.health is not well\n",
     ),
     Mutation(
         "waits-for-nothing",

@@ -9,7 +9,7 @@ from vipd.sim.options import FAULT_KINDS
 MINIMUM_RUNS = 100
 """Smaller batches are not judged."""
 
-MINIMA_PER_100_RUNS = {
+MINIMA_PER_100_RUNS: dict[str, float] = {
     "takeovers": 400,
     "goodbyes": 50,
     "last wills": 10,
@@ -28,7 +28,7 @@ MINIMA_PER_100_RUNS = {
     "uplink flaps": 50,
     "fallen masters replaced": 3,
     "held back": 40,
-    "masterships not taken in maintenance": 30,
+    "masterships not taken in maintenance": 10,
     "priority changes said": 20,
     "ties of groups": 30,
     "ties of groups, not decisive": 10,
@@ -55,22 +55,22 @@ MINIMA_PER_100_RUNS = {
     "reason maintenance": 10,
     "reason switchover": 10,
     "reason check-failed": 20,
-    "reason tracked-interface-down": 1,
+    "reason tracked-interface-down": 0.5,
     "reason waiting-for-checks": 3,
     "reason removed-from-configuration": 30,
     "reason kernel-refused-the-vip": 2,
     "reason vip-keeps-vanishing": 1,
     "reason adverts-cannot-be-sent": 2,
     "reason adverts-cannot-be-heard": 5,
-    "reason vip-owned-by-another-program": 1,
+    "reason vip-owned-by-another-program": 0.5,
     "reason address-owner": 3,
-} | {f"fault {kind}": 10 for kind in FAULT_KINDS}
+} | {f"fault {kind}": 6 for kind in FAULT_KINDS}
 
 
 def too_little(coverage: Counter[str], runs: int) -> list[str]:
     """Each minimum that ``runs`` runs did not reach."""
     return [
-        f"{name}: {coverage[name]} of at least {minimum * runs // 100}"
+        f"{name}: {coverage[name]} of at least {minimum * runs // 100:.0f}"
         for name, minimum in MINIMA_PER_100_RUNS.items()
         if coverage[name] < minimum * runs // 100
     ]

@@ -269,18 +269,22 @@ class Scenario(KernelFaults, MastershipFaults):
 
     # --- reloads ------------------------------------------------------------------------------
 
-    def _reload(self, changed: reloads.Desired | None) -> Fault:
-        """All hosts take the new configuration over, one after the other."""
+    def _reload(self, changed: reloads.Desired | None, checks: Sequence[str] = ()) -> Fault:
+        """All hosts take the new configuration over, one after the other; ``checks`` are new."""
         if changed is None:
             return None
         self.instances, self.groups = changed
         self.generation += 1
         self._remember()
         for host in self.hosts:
-            self.world.after(self.world.between(0, 1500 * MILLISECOND_NS), self._reload_on, host)
+            delay = self.world.between(0, 1500 * MILLISECOND_NS)
+            self.world.after(delay, self._reload_on, host, checks)
         return 1600 * MILLISECOND_NS, nothing
 
-    def _reload_on(self, host: Host) -> None:
+    def _reload_on(self, host: Host, checks: Sequence[str]) -> None:
+        if host.supervisor is not None:
+            for check in checks:
+                host.supervisor.begins_anew(check)
         host.reload()
         self.changed()
 
@@ -304,10 +308,13 @@ class Scenario(KernelFaults, MastershipFaults):
         return self._reload(reloads.renamed((self.instances, self.groups), self.world.rng))
 
     def _reload_tracks(self, _host: Host) -> Fault:
+        """Something else is tracked; often its check is a new one."""
         if not self.options.tracks:
             return None
         desired = (self.instances, self.groups)
-        return self._reload(reloads.other_tracks(desired, self.options.tracks, self.world.rng))
+        news = [check.name for check in self.options.checks if self.world.chance(0.3)]
+        changed = reloads.other_tracks(desired, self.options.tracks, self.world.rng)
+        return self._reload(changed, news)
 
     def _reload_group(self, _host: Host) -> Fault:
         return self._reload(reloads.regrouped((self.instances, self.groups), self.world.rng))

@@ -60,6 +60,12 @@ class FakeSupervisor:
         if self.host.engine is not None:
             self.host.engine.told_by_supervisor(OrdersGiven(self.orders))
 
+    def begins_anew(self, check: str) -> None:
+        """A reload changed what the check does: nothing is known of it until it has run."""
+        self.verdicts[check] = Verdict(check, Health.UNKNOWN)
+        self.tell_health()
+        self.world.after(self.world.between(0, self.host.first_verdict_ns), self._look, check)
+
     def notices(self, check: str) -> None:
         """What the check looks at has changed."""
         self.world.after(self.world.between(*_NOTICE_NS), self._look, check)
