@@ -16,7 +16,7 @@ import pytest
 from tests.core.rig import MS, Rig, S, router, vip
 from vipd.core.actions import Action, SendAdvert
 from vipd.core.events import AdvertHeard, DeadlinePassed, Event
-from vipd.core.tie import Ties
+from vipd.core.tie import Tie, Ties
 from vipd.core.units import UnitConfig
 from vipd.model import GroupConfig, HostAddress, Link, State, parse_address
 
@@ -143,29 +143,53 @@ LOW, HIGH = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x09"
 OWN = {"m0": b"\x0a\x00\x00\x05", "m1": b"\x0a\x00\x00\x05"}
 
 
+def loses(ties: Ties, member: str, rival: bytes, now: int) -> Tie:
+    return ties.judge(member, rival, OWN, S, now)
+
+
 def test_one_router_yields_to_the_higher_address_at_once() -> None:
-    assert Ties().loses("m0", HIGH, OWN, S, 0)
-    assert not Ties().loses("m0", LOW, OWN, S, 0)
+    assert loses(Ties(), "m0", HIGH, 0) is Tie.YIELD
+    assert loses(Ties(), "m0", LOW, 0) is Tie.STAY
 
 
 def test_a_later_member_waits_for_the_first_one_for_an_interval() -> None:
     ties = Ties()
-    assert not ties.loses("m1", HIGH, OWN, S, 0)
-    assert not ties.loses("m1", HIGH, OWN, S, S - 1)
-    assert ties.loses("m1", HIGH, OWN, S, S)
+    assert loses(ties, "m1", HIGH, 0) is Tie.STAY
+    assert loses(ties, "m1", HIGH, S - 1) is Tie.STAY
+    assert loses(ties, "m1", HIGH, S) is Tie.YIELD
 
 
 def test_a_break_as_long_as_the_floor_begins_anew() -> None:
     ties = Ties()
-    assert not ties.loses("m1", HIGH, OWN, S, 0)
-    assert not ties.loses("m1", HIGH, OWN, S, 3 * S)
-    assert ties.loses("m1", HIGH, OWN, S, 4 * S)
+    assert loses(ties, "m1", HIGH, 0) is Tie.STAY
+    assert loses(ties, "m1", HIGH, 3 * S) is Tie.STAY
+    assert loses(ties, "m1", HIGH, 4 * S) is Tie.YIELD
 
 
-def test_a_rival_that_stays_where_we_win_does_not_hear_us_there() -> None:
+def test_a_rival_that_stays_where_we_win_is_asked_whether_it_hears_us() -> None:
     ties = Ties()
     for at in range(3):
-        assert not ties.loses("m0", LOW, OWN, S, at * S)
-        assert not ties.loses("m1", HIGH, OWN, S, at * S)
-    assert not ties.loses("m0", LOW, OWN, S, 3 * S)
-    assert ties.loses("m1", HIGH, OWN, S, 3 * S)
+        assert loses(ties, "m0", LOW, at * S) is Tie.STAY
+        assert loses(ties, "m1", HIGH, at * S) is Tie.STAY
+    assert loses(ties, "m0", LOW, 3 * S) is Tie.STAY
+    assert loses(ties, "m1", HIGH, 3 * S) is Tie.ASK
+    ties.asked_at = 3 * S
+    assert loses(ties, "m1", HIGH, 3 * S + S // 4 - 1) is Tie.STAY  # its last word, perhaps
+    assert loses(ties, "m1", HIGH, 3 * S + S // 4) is Tie.YIELD
+
+
+@pytest.mark.parametrize("deaf", [0, 1])
+@pytest.mark.parametrize("seed", range(40))
+def test_a_cut_in_one_direction_that_ends_when_it_is_about_to_decide(seed: int, deaf: int) -> None:
+    """Whoever is about to yield because it seems not to be heard may be heard just then."""
+    network = Network(seed, 2, 2)
+    network.run(6 * S)
+    network.cut = {("m0", 1 - deaf, deaf)}
+    network.run(2500 * MS + network.rng.randrange(2500) * MS)
+    network.cut = set()
+    counts = []
+    for _ in range(200):
+        network.run(50 * MS)
+        counts.append(network.masters())
+    assert min(counts) == 1
+    assert set(counts[90:]) == {1}

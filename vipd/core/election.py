@@ -62,7 +62,7 @@ from vipd.core.signals import (
     Wish,
 )
 from vipd.core.table import Ignored, Table, complete
-from vipd.core.tie import Ties
+from vipd.core.tie import Tie, Ties, silence_ns
 from vipd.model import (
     LEAVING_PRIORITY,
     MILLISECOND_NS,
@@ -387,7 +387,12 @@ class Election:
             return False
         own = self.standing
         interval_ns = max(own.interval_ns, heard.advert.interval_ns)
-        return self._ties.loses(heard.instance, heard.source, own.sources, interval_ns, now)
+        tie = self._ties.judge(heard.instance, heard.source, own.sources, interval_ns, now)
+        if tie is Tie.ASK:
+            self._speak(now)
+            self._ties.asked_at = now
+            self.deadline = self._reply_allowed_at = now + silence_ns(own.interval_ns)
+        return tie is Tie.YIELD
 
     def _yield(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
         """F12, with one last advert: it is how the winner learns that it had a rival.
@@ -396,13 +401,15 @@ class Election:
         one is heard first, it would never hear of the other, never announce again, and clients
         would go on asking us (docs/decisions/0006).
         """
-        self._speak(now)
+        asked = reason is Reason.TIE_LOST and self._ties.asked_at is not None
+        self._speak(now, only=heard.instance if asked else "")
         self._follow_into_backup(reason, heard, now)
         self._wishes.append(ReleaseWanted(goodbye=False))
 
-    def _speak(self, now: Instant) -> None:
+    def _speak(self, now: Instant, only: str = "") -> None:
         self._spoke_at = now
-        self._wishes.append(AdvertWanted())
+        self._ties.asked_at = None
+        self._wishes.append(AdvertWanted(only=only))
 
     def _reply(self, now: Instant) -> None:
         """Answer at once, but not to a flood: the timer is restarted only when we do send."""

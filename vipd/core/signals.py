@@ -138,9 +138,10 @@ class AnnounceWanted:
 
 @dataclass(frozen=True, slots=True)
 class AdvertWanted:
-    """Send an advert now; ``leaving``: with priority 0."""
+    """Send an advert now; ``leaving``: with priority 0; ``only``: on this member, not on all."""
 
     leaving: bool = False
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)

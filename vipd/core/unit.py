@@ -553,7 +553,7 @@ class Unit:
     def _act(self, wish: Wish) -> None:
         if isinstance(wish, AdvertWanted):
             priority = LEAVING_PRIORITY if wish.leaving else self.election.standing.priority
-            for router in self.routers.values():
+            for router in [self.routers[wish.only]] if wish.only else self.routers.values():
                 router.say(priority)
             return
         if isinstance(wish, FramesWanted):

@@ -157,7 +157,7 @@ class Checkers:
         now, interval_ns = self.world.now, twin.unit.config.leader.advert_interval_ns
         since = max(twin.became_at, host.disturbed_at)
         silent = now - max(since, host.clock.true(twin.sent_at))
-        slowest = int(interval_ns * 1.02) + 2 * LATE_GRACE_NS
+        slowest = int(interval_ns * (1.02 if twin.asked_at is None else 1.53)) + 2 * LATE_GRACE_NS
         if not host.send_errno and silent > slowest:
             twin.fail("pace", f"MASTER, and silent for {silent / MILLISECOND_NS:.3f} ms")
         self._judge_mute(host, twin)

@@ -102,6 +102,7 @@ class Twin:
         self._keys_of: UnitConfig | None = None
         self._keys: frozenset[VipKey] = frozenset()
         self._followed: dict[str, tuple[Address, int]] = {}
+        self.asked_at: Instant | None = None  # it is silent on purpose, to hear whether it is heard
         self._tied: dict[str, tuple[Instant, Instant]] = {}  # since when, and when last
         self._fell = False
         self._lower_since: Instant | None = None
@@ -290,7 +291,15 @@ class Twin:
         if len(members) > 1:
             self.world.coverage["ties of groups"] += 1
             self.world.coverage["ties of groups, not decisive"] += not decides
-        return decides and heard.source > (self.unit.routers[heard.instance].source or b"")
+        if not decides or heard.source <= (self.unit.routers[heard.instance].source or b""):
+            return False
+        if not any(now - last < 3 * interval for _, last in before):
+            return True
+        if self.asked_at is None:
+            self.asked_at = now
+            self._replied_at = now + 3 * members[0].advert_interval_ns // 2 - self._reply_gap_ns
+            return False
+        return now - self.asked_at >= interval // 4
 
     def _master_heard(
         self, heard: AdvertHeard, new: State, actions: tuple[Action, ...], now: Instant
@@ -299,8 +308,11 @@ class Twin:
         if priority != LEAVING_PRIORITY and self._is_beaten_by(heard, now):
             if new is not (State.INIT if self.entitled.worth.pending else State.BACKUP):
                 self.fail("yield", f"became {new.value} against priority {priority}")
-            if len(self._said(actions)) != len(self.unit.routers):
+            tie = priority == self.entitled.priority
+            told = [heard.instance] if tie and self.asked_at is not None else self.unit.routers
+            if {*self._said(actions)} != {*told}:
                 self.fail("silent-yield", "beaten, and the winner does not hear of it")
+            self.asked_at = None
             self._lower_since = None
             self._followed.clear()
             self._follow(heard, now)
@@ -309,6 +321,8 @@ class Twin:
             self.fail("yield", f"became {new.value} by a losing advert of {priority}")
         if priority == self.entitled.priority and self._is_own(heard):
             return  # F14
+        if self.asked_at == now and not self._said(actions):
+            self.fail("silent-question", "not heard, it seems, and it does not ask")
         if self._replied_at is None or now - self._replied_at >= self._reply_gap_ns:
             if not self._said(actions):
                 self.fail("reply", f"no advert at once after one of priority {priority}")
@@ -357,7 +371,8 @@ class Twin:
             if priority != self.entitled.priority:
                 self.fail("priority", f"said {priority}, it is {self.entitled.priority}")
         silent = {name for name, each in self.unit.routers.items() if each.source} - set(said)
-        if silent:
+        yielded = type(event) is AdvertHeard and self.state is not State.MASTER
+        if silent and not yielded:
             self.fail("half-spoken", f"{sorted(said)} spoke, {sorted(silent)} did not")
 
     def _mastered(
@@ -374,6 +389,7 @@ class Twin:
         if old is not State.MASTER:
             self.became_at = self.world.now
             self._tied.clear()
+            self.asked_at = None
             self._late_ns = self._late_before_ns = 0
             if not spoke:
                 self.fail("pace", "no advert when it became MASTER")
@@ -397,6 +413,8 @@ class Twin:
                 gap = (now - self.sent_at) / MILLISECOND_NS
                 self.fail("pace", f"only {gap:.3f} ms after the advert before")
         if spoke:
+            if self.asked_at != now:
+                self.asked_at = None
             self.slowest_ns = max(self.slowest_ns, interval_ns)
             self.sent_at = now
             self._late_before_ns, self._late_ns = self._late_ns, 0
