@@ -5,6 +5,7 @@
     VipdError
     ├── ConfigError        the operator's: one or more faults of a configuration file (exit 2)
     ├── WireError          the peer's: a datagram that is no valid advert; counted, never fatal
+    ├── ChannelError       the peer's: a datagram of the cluster channel that must have no effect
     ├── AdapterError       this host's: the kernel or the system refused something
     │   ├── PermissionMissing   not root, or a capability is missing
     │   └── NameTaken           another vipd lives in this network namespace
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vipd.members import ChannelDiscard, Versions
 from vipd.model import DiscardReason
 
 
@@ -56,6 +58,28 @@ class WireError(VipdError):
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.detail = detail
+
+
+class ChannelError(VipdError):
+    """A datagram of the cluster channel was discarded; it must have no other effect.
+
+    ``sender`` is empty before the datagram is proved to come from a member; ``speaks`` is set with
+    VERSION: what its sender could say instead.
+    """
+
+    def __init__(
+        self,
+        reason: ChannelDiscard,
+        detail: str = "",
+        *,
+        sender: str = "",
+        speaks: Versions | None = None,
+    ) -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+        self.sender = sender
+        self.speaks = speaks
 
 
 class AdapterError(VipdError):
