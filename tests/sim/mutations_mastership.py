@@ -16,6 +16,7 @@ MUTATIONS = (
         _E,
         "            if self._has_fallen(heard):  # rule 1\n",
         "            if False:\n",
+        seed=22,
     ),
     Mutation(
         "every-lower-master-has-fallen",
@@ -24,6 +25,7 @@ MUTATIONS = (
         "        if followed is None or followed.source != heard.source:\n",
         "        if followed is None:\n            return True\n"
         "        if followed.source != heard.source:\n",
+        seed=4,
     ),
     Mutation(
         "another-source-has-fallen",
@@ -31,6 +33,7 @@ MUTATIONS = (
         _E,
         "        if followed is None or followed.source != heard.source:\n",
         "        if followed is None:\n",
+        seed=50,
     ),
     Mutation(
         "fallen-master-prolongs",
@@ -38,6 +41,7 @@ MUTATIONS = (
         _E,
         "self.deadline = soon if self.deadline is None else min(self.deadline, soon)",
         "self.deadline = soon",
+        seed=608,
     ),
     Mutation(
         "barred-stands",
@@ -45,6 +49,7 @@ MUTATIONS = (
         _E,
         "        if self.standing.barred:\n            self.master = None\n",
         "        if False:\n            self.master = None\n",
+        seed=10,
     ),
     Mutation(
         "barred-preempts",
@@ -52,6 +57,7 @@ MUTATIONS = (
         _E,
         "        if own.barred or not own.preempt:  # rule 6\n",
         "        if not own.preempt:\n",
+        seed=75,
     ),
     Mutation(
         "barred-timer-dead",
@@ -61,6 +67,7 @@ MUTATIONS = (
         "            self.deadline = now + self.master_down_ns\n"
         "        else:\n",
         "            self.deadline = now + 1000 * self.master_down_ns\n        else:\n",
+        seed=11,
     ),
     Mutation(
         "barred-wait-by-the-master-that-is-gone",
@@ -70,6 +77,7 @@ MUTATIONS = (
         "            self.deadline = now + self.master_down_ns\n"
         "        else:\n",
         "            self.deadline = now + self.master_down_ns\n        else:\n",
+        seed=75,
     ),
     Mutation(
         "stepped-down-without-goodbye",
@@ -79,6 +87,7 @@ MUTATIONS = (
         "        self._wishes.append(ReleaseWanted(goodbye=True))\n",
         "        self._enter_backup(signal.reason, now)\n"
         "        self._wishes.append(ReleaseWanted(goodbye=False))\n",
+        seed=2,
     ),
     Mutation(
         "new-priority-not-said",
@@ -88,6 +97,7 @@ MUTATIONS = (
         "        self.deadline = now + self.standing.interval_ns\n"
         "        self._speak(now)\n",
         "            return\n",
+        seed=2,
     ),
     # --- ties and groups --------------------------------------------------------------------------
     Mutation(
@@ -96,6 +106,7 @@ MUTATIONS = (
         _T,
         "        if rival <= sources[member]:\n",
         "        if rival >= sources[member]:\n",
+        seed=3,
     ),
     Mutation(
         "tie-break-signed",
@@ -103,41 +114,71 @@ MUTATIONS = (
         _T,
         "        if rival <= sources[member]:\n",
         "        if rival[:-1] <= sources[member][:-1]:\n",
+        seed=3,
     ),
     Mutation(
         "tie-on-any-member",
         "tie rule 1: the first member on which the rival is heard decides",
         _T,
-        "                return False  # rule 1, as long as rule 3 does not hold\n",
-        "                pass\n",
+        "                return Tie.STAY  # rule 1, as long as rule 3 does not hold\n",
+        "                continue\n",
+        seed=9,
     ),
     Mutation(
         "tie-by-the-first-advert",
         "tie rule 2: a later member decides only after an interval",
         _T,
-        "        return is_first or now - anywhere.since >= interval_ns\n",
-        "        return True\n",
+        "if is_first or now - anywhere.since >= interval_ns else",
+        "if True else",
+        seed=7,
     ),
     Mutation(
         "tie-on-the-first-member-only",
         "tie rule 2: where the rival is not heard on the first member, a later one decides",
         _T,
-        "        return is_first or now - anywhere.since >= interval_ns\n",
-        "        return is_first\n",
+        "if is_first or now - anywhere.since >= interval_ns else",
+        "if is_first else",
+        seed=57,
     ),
     Mutation(
         "tie-with-who-does-not-hear",
         "tie rule 3: a rival that stays where we win does not hear us there",
         _T,
-        "now - heard.last < floor_ns > now - heard.since:",
-        "now - heard.last < floor_ns:",
+        "            if now - heard.since < floor_ns:\n",
+        "            if heard.since <= now:\n",
+        seed=57,
+    ),
+    Mutation(
+        "tie-yields-unasked",
+        "tie rule 3: who seems not to be heard asks before it yields",
+        _T,
+        "            return Tie.ASK\n",
+        "            return Tie.YIELD\n",
+        seed=57,
+    ),
+    Mutation(
+        "tie-believes-the-last-word",
+        "tie rule 3: what comes right after the question may be a last word",
+        _T,
+        "now - self.asked_at >= interval_ns // 4",
+        "now - self.asked_at >= 0",
+        seed=57,
+    ),
+    Mutation(
+        "tie-last-word-everywhere",
+        "tie rule 3: the last word to a rival that did not hear us is said where it wins",
+        _E,
+        'only=heard.instance if asked else ""',
+        'only=""',
+        seed=57,
     ),
     Mutation(
         "tie-never-over",
         "tie rule 1: a rival that is not heard any more on a member does not decide there",
         _T,
-        "now - heard.last < floor_ns > now - heard.since:",
-        "now - heard.since < 100 * floor_ns:",
+        "heard is None or now - heard.last >= floor_ns:",
+        "heard is None or now - heard.last >= 100 * floor_ns:",
+        seed=57,
     ),
     Mutation(
         "tie-order-by-file",
@@ -145,6 +186,7 @@ MUTATIONS = (
         _G,
         "        return sorted(\n            self.members,\n",
         "        return list(self.members) or sorted(\n            self.members,\n",
+        seed=19,
     ),
     Mutation(
         "one-member-hears",
@@ -153,6 +195,7 @@ MUTATIONS = (
         "        self._feed(self.election, heard, now)\n        self._stay_out(now)\n",
         "        if heard.instance == self.config.leader.name:\n"
         "            self._feed(self.election, heard, now)\n",
+        seed=4,
     ),
     Mutation(
         "tracks-of-members-ignored",
@@ -160,6 +203,7 @@ MUTATIONS = (
         _G,
         "            tracks = tuple(dict.fromkeys(everything))\n",
         "            tracks = group.track\n",
+        seed=2,
     ),
     # --- unit -------------------------------------------------------------------------------------
     Mutation(
@@ -168,6 +212,7 @@ MUTATIONS = (
         _U,
         "        self.election.standing.priority = priority\n",
         "",
+        seed=2,
     ),
     Mutation(
         "started-by-base-priority",
@@ -177,6 +222,7 @@ MUTATIONS = (
         "        self._change_faults(self._standing_faults(), now)\n",
         "        self._change_faults(self._standing_faults(), now)\n"
         "        if self.judgement != before:\n            news |= self._weigh(before)\n",
+        seed=5,
     ),
     Mutation(
         "track-faults-ignored",
@@ -184,6 +230,7 @@ MUTATIONS = (
         _U,
         "**dict(self.judgement.faults), ",
         "",
+        seed=2,
     ),
     Mutation(
         "verdict-not-waited-for",
@@ -191,6 +238,7 @@ MUTATIONS = (
         _U,
         "        elif pending and state is not State.MASTER:\n",
         "        elif False:\n",
+        seed=2,
     ),
     Mutation(
         "verdict-ends-a-mastership",
@@ -205,6 +253,7 @@ MUTATIONS = (
         _U,
         "        if self.judgement.pending and self.election.state is State.BACKUP:\n",
         "        if False:\n",
+        seed=1004,
     ),
     Mutation(
         "step-down-repeated",
@@ -212,6 +261,7 @@ MUTATIONS = (
         _U,
         "        ordered, self._step_downs = count > self._step_downs, count\n",
         "        ordered, self._step_downs = count >= self._step_downs > 0, count\n",
+        seed=2,
     ),
     Mutation(
         "old-step-down-obeyed",
@@ -219,6 +269,7 @@ MUTATIONS = (
         _U,
         "        self._step_downs = dict(orders.step_downs).get(config.name, 0)\n",
         "        self._step_downs = 0\n",
+        seed=125,
     ),
     Mutation(
         "step-down-ignored",
@@ -226,6 +277,7 @@ MUTATIONS = (
         _U,
         "        elif ordered and not self.config.is_owner:\n",
         "        elif False:\n",
+        seed=2,
     ),
     Mutation(
         "maintenance-keeps-mastership",
@@ -233,6 +285,7 @@ MUTATIONS = (
         _U,
         "        if self.election.standing.barred:\n            self._feed(",
         "        if False:\n            self._feed(",
+        seed=9,
     ),
     Mutation(
         "owner-steps-down",
@@ -240,6 +293,7 @@ MUTATIONS = (
         _U,
         "            barred=orders.maintenance and not config.is_owner,\n",
         "            barred=orders.maintenance,\n",
+        seed=190,
     ),
     Mutation(
         "held-preempts",
@@ -247,6 +301,7 @@ MUTATIONS = (
         _U,
         "            preempt=config.leader.preempt and not self.held,\n",
         "            preempt=config.leader.preempt,\n",
+        seed=22,
     ),
     Mutation(
         "role-before-the-kernel",
@@ -261,14 +316,14 @@ MUTATIONS = (
         _U,
         "    State.FAULT: ClaimState.ABSENT,\n",
         "",
+        seed=2,
     ),
     Mutation(
         "one-member-speaks",
         "H5: all members speak together",
         _U,
-        "            for router in self.routers.values():\n                router.say(priority)\n",
-        "            for router in [*self.routers.values()][:1]:\n"
-        "                router.say(priority)\n",
+        "in [self.routers[wish.only]] if wish.only else self.routers.values():",
+        "in [self.routers[wish.only or self.config.leader.name]]:",
     ),
     Mutation(
         "deaf-master",
@@ -276,6 +331,7 @@ MUTATIONS = (
         _F,
         "        if router.deaf:\n",
         "        if False:\n",
+        seed=9,
     ),
     Mutation(
         "member-link-ignored",
@@ -284,6 +340,7 @@ MUTATIONS = (
         "            [member.interface for member in self.config.members]\n"
         "            + [vip.interface for vip in self.config.vips]\n",
         "            [self.config.leader.interface]\n",
+        seed=144,
     ),
     # --- tracking ---------------------------------------------------------------------------------
     Mutation(
@@ -292,6 +349,7 @@ MUTATIONS = (
         _K,
         "    sign = -1 if track.reverse else 1\n",
         "    sign = 1\n",
+        seed=6,
     ),
     Mutation(
         "negative-weight-while-healthy",
@@ -299,6 +357,7 @@ MUTATIONS = (
         _K,
         "        counts = Health.HEALTHY if track.weight > 0 else Health.UNHEALTHY\n",
         "        counts = Health.HEALTHY\n",
+        seed=2,
     ),
     Mutation(
         "unknown-counts",
@@ -307,6 +366,7 @@ MUTATIONS = (
         "        worth = sign * track.weight if verdict.health is counts else 0\n",
         "        known = (counts, Health.UNKNOWN)\n"
         "        worth = sign * track.weight if verdict.health in known else 0\n",
+        seed=2,
     ),
     Mutation(
         "clamped-too-low",
@@ -314,6 +374,7 @@ MUTATIONS = (
         _K,
         "LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 254",
         "LOWEST_PRIORITY, HIGHEST_PRIORITY = 0, 254",
+        seed=2,
     ),
     Mutation(
         "clamped-too-high",
@@ -321,6 +382,7 @@ MUTATIONS = (
         _K,
         "LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 254",
         "LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 255",
+        seed=6,
     ),
     Mutation(
         "owner-weighed",
@@ -328,6 +390,7 @@ MUTATIONS = (
         _K,
         "    if base == OWNER_PRIORITY:\n        return base\n",
         "",
+        seed=14,
     ),
     Mutation(
         "number-not-multiplied",
@@ -335,6 +398,7 @@ MUTATIONS = (
         _K,
         "sign * verdict.number * (1 if track.weight is None else track.weight)",
         "sign * verdict.number",
+        seed=16,
     ),
     Mutation(
         "number-is-no-fault",
@@ -342,6 +406,7 @@ MUTATIONS = (
         _K,
         "        return _weigh(track, verdict).contribution <= FAULT_NUMBER\n",
         "        return False\n",
+        seed=12,
     ),
     Mutation(
         "number-fault-below",
@@ -349,6 +414,7 @@ MUTATIONS = (
         _K,
         "        return _weigh(track, verdict).contribution <= FAULT_NUMBER\n",
         "        return _weigh(track, verdict).contribution < FAULT_NUMBER\n",
+        seed=48,
     ),
     Mutation(
         "weighted-failure-is-fault",
@@ -356,6 +422,7 @@ MUTATIONS = (
         _K,
         "    if track.weight is not None:\n        return False\n",
         "",
+        seed=2,
     ),
     Mutation(
         "reverse-fault-unreversed",
@@ -363,6 +430,7 @@ MUTATIONS = (
         _K,
         "    return verdict.health is (Health.HEALTHY if track.reverse else Health.UNHEALTHY)\n",
         "    return verdict.health is Health.UNHEALTHY\n",
+        seed=2,
     ),
     Mutation(
         "unknown-is-fault",
@@ -371,6 +439,7 @@ MUTATIONS = (
         "    return verdict.health is (Health.HEALTHY if track.reverse else Health.UNHEALTHY)\n",
         "    well = Health.UNHEALTHY if track.reverse else Health.HEALTHY\n"
         "    return verdict.health is not well\n",
+        seed=2,
     ),
     Mutation(
         "waits-for-nothing",
@@ -378,6 +447,7 @@ MUTATIONS = (
         _K,
         "            if track.waits and verdict.health is Health.UNKNOWN:\n",
         "            if False:\n",
+        seed=2,
     ),
     Mutation(
         "waits-always",
@@ -385,6 +455,7 @@ MUTATIONS = (
         _K,
         "            if track.waits and verdict.health is Health.UNKNOWN:\n",
         "            if verdict.health is Health.UNKNOWN:\n",
+        seed=2,
     ),
     Mutation(
         "debounce-off",
@@ -392,6 +463,7 @@ MUTATIONS = (
         _K,
         "        elif self.due is None and debounce_ns:\n",
         "        elif False:\n",
+        seed=30,
     ),
     Mutation(
         "debounce-adds-up",
@@ -399,6 +471,7 @@ MUTATIONS = (
         _K,
         "        if up == self._counts_up:\n            self.due = None\n",
         "        if up == self._counts_up:\n            pass\n",
+        seed=30,
     ),
     Mutation(
         "debounce-never-ends",
@@ -406,6 +479,7 @@ MUTATIONS = (
         _K,
         "        return min(instants, default=None)\n",
         "        return None\n",
+        seed=30,
     ),
     Mutation(
         "known-links-forgotten",
@@ -413,6 +487,7 @@ MUTATIONS = (
         _K,
         "{name: link for name, link in self._links.items() if name in names}",
         "{}",
+        seed=208,
     ),
     # --- health and orders ------------------------------------------------------------------------
     Mutation(
@@ -421,6 +496,7 @@ MUTATIONS = (
         _N,
         "            if unit.needs_checks:\n                unit.judge(now)\n",
         "            if unit.needs_checks:\n                pass\n",
+        seed=2,
     ),
     Mutation(
         "stale-health-unsaid",
@@ -430,6 +506,7 @@ MUTATIONS = (
         "            self._health_is_stale(now)\n",
         "        if self._stale_at is not None and now >= self._stale_at:\n"
         "            self._stale_at = None\n",
+        seed=12,
     ),
     Mutation(
         "stale-health-fails-over",
@@ -440,6 +517,7 @@ MUTATIONS = (
         "        self.verdicts.clear()\n"
         "        for unit in self.units.values():\n"
         "            unit.judge(now)\n",
+        seed=12,
     ),
     Mutation(
         "stale-too-early",
@@ -447,6 +525,7 @@ MUTATIONS = (
         _N,
         "        self._stale_at, self._stale_since = now + HEALTH_STALE_NS, None\n",
         "        self._stale_at, self._stale_since = now + HEALTH_STALE_NS // 2, None\n",
+        seed=4,
     ),
     Mutation(
         "orders-ignored",
@@ -454,6 +533,7 @@ MUTATIONS = (
         _N,
         "            unit.obey(event.orders, now)\n",
         "            pass\n",
+        seed=2,
     ),
     Mutation(
         "orders-unknown-to-new-units",
@@ -461,6 +541,7 @@ MUTATIONS = (
         _N,
         "            self.verdicts,\n            self.orders,\n",
         "            self.verdicts,\n            Orders(),\n",
+        seed=75,
     ),
     Mutation(
         "deafness-forgotten",
@@ -468,5 +549,6 @@ MUTATIONS = (
         _N,
         "            self._deaf[event.instance] = event\n",
         "            pass\n",
+        seed=24,
     ),
 )

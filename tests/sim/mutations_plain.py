@@ -30,6 +30,7 @@ MUTATIONS = (
         _T,
         "V2_SKEW_UNIT_US if version == 2 else v3_unit_us",
         "interval_ns // MICROSECOND_NS if version == 2 else v3_unit_us",
+        seed=14,
     ),
     Mutation(
         "down-too-short",
@@ -44,6 +45,7 @@ MUTATIONS = (
         _T,
         "    return 3 * interval_ns\n",
         "    return 3000 * interval_ns\n",
+        seed=17,
     ),
     # --- election: backup -------------------------------------------------------------------------
     Mutation(
@@ -68,6 +70,7 @@ MUTATIONS = (
         _E,
         "            self._takeover_reason = Reason.LOWER_PRIORITY_MASTER\n",
         "            self._follow(heard, now)\n",
+        seed=4,
     ),
     Mutation(
         "preempt-flag-ignored",
@@ -82,6 +85,7 @@ MUTATIONS = (
         _E,
         "        if own.preempt_delay_ns == 0:\n",
         "        if own.preempt_delay_ns >= 0:\n",
+        seed=5,
     ),
     Mutation(
         "equal-priority-not-followed",
@@ -89,6 +93,7 @@ MUTATIONS = (
         _E,
         "if heard.advert.priority >= own.priority:",
         "if heard.advert.priority > own.priority:",
+        seed=7,
     ),
     Mutation(
         "interval-not-learned",
@@ -103,6 +108,7 @@ MUTATIONS = (
         _E,
         "        if self.standing.priority == OWNER_PRIORITY:\n            self._stand(",
         "        if self.standing.priority > OWNER_PRIORITY:\n            self._stand(",
+        seed=14,
     ),
     # --- election: master -------------------------------------------------------------------------
     Mutation(
@@ -111,13 +117,15 @@ MUTATIONS = (
         _E,
         "        elif priority > own.priority:  # F12\n",
         "        elif priority > 255:  # F12\n",
+        seed=4,
     ),
     Mutation(
         "beaten-without-last-word",
         "election rule 4: a beaten master says so with one last advert",
         _E,
-        "        self._speak(now)\n        self._follow_into_backup(reason",
-        "        self._follow_into_backup(reason",
+        '        self._speak(now, only=heard.instance if asked else "")\n',
+        "",
+        seed=3,
     ),
     Mutation(
         "beaten-master-says-goodbye",
@@ -127,6 +135,7 @@ MUTATIONS = (
         "        self._wishes.append(ReleaseWanted(goodbye=False))\n",
         "        self._follow_into_backup(reason, heard, now)\n"
         "        self._wishes.append(ReleaseWanted(goodbye=True))\n",
+        seed=3,
     ),
     Mutation(
         "stopped-without-goodbye",
@@ -141,6 +150,7 @@ MUTATIONS = (
         _E,
         "        elif priority == LEAVING_PRIORITY:  # F11\n            self._reply(now)\n",
         "        elif priority == LEAVING_PRIORITY:  # F11\n            pass\n",
+        seed=17,
     ),
     Mutation(
         "losing-advert-not-answered",
@@ -148,6 +158,7 @@ MUTATIONS = (
         _E,
         "        else:  # F13\n            self._reply(now)\n",
         "        else:  # F13\n",
+        seed=3,
     ),
     Mutation(
         "losing-advert-no-announcement",
@@ -156,6 +167,7 @@ MUTATIONS = (
         "            self._reply(now)\n"
         "            self._wishes.append(AnnounceWanted(REANNOUNCE_GAP_NS))\n",
         "            self._reply(now)\n",
+        seed=3,
     ),
     Mutation(
         "adverts-too-slow",
@@ -179,6 +191,7 @@ MUTATIONS = (
         "            self._suspended = True\n"
         "            self.deadline = now\n"
         "            self._speak(now)\n",
+        seed=17,
     ),
     Mutation(
         "overtaken-while-stalled-stays",
@@ -186,6 +199,7 @@ MUTATIONS = (
         _E,
         "        if self._suspended:\n            self._hear_after_stall(heard, now)\n",
         "        if self._suspended:\n            pass\n",
+        seed=17,
     ),
     Mutation(
         "silent-after-stall",
@@ -196,6 +210,7 @@ MUTATIONS = (
         "        self._speak(now)\n",
         "        self._suspended = False\n"
         "        self.deadline = now + self.standing.interval_ns\n",
+        seed=17,
     ),
     # --- claim ------------------------------------------------------------------------------------
     Mutation(
@@ -229,6 +244,7 @@ MUTATIONS = (
         _C,
         "            self._restore([signal.vip], now)\n",
         "            pass\n",
+        seed=3,
     ),
     Mutation(
         "renewal-off",
@@ -243,6 +259,7 @@ MUTATIONS = (
         _C,
         "        self._renewals.stop()\n",
         "",
+        seed=2,
     ),
     Mutation(
         "refused-removal-not-retried",
@@ -250,6 +267,7 @@ MUTATIONS = (
         _C,
         "            self._remove_all(now)\n            return\n        if leaving",
         "            return\n        if leaving",
+        seed=6,
     ),
     Mutation(
         "lost-message-not-checked",
@@ -258,6 +276,7 @@ MUTATIONS = (
         "        self._todo = {vip.key: vip for vip in self._missing()}\n"
         "        self._add_next()\n\n    def _give_up(",
         "\n    def _give_up(",
+        seed=413,
     ),
     Mutation(
         "owner-vips-removed",
@@ -265,6 +284,7 @@ MUTATIONS = (
         _C,
         "        if self.owner:\n            self._absent(now)\n",
         "        if False:\n            self._absent(now)\n",
+        seed=41,
     ),
     Mutation(
         "retired-vip-kept",
@@ -272,6 +292,7 @@ MUTATIONS = (
         _C,
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))))\n",
         "            self._wishes.append(RemoveWanted(tuple(reversed(leaving))[1:]))\n",
+        seed=17,
     ),
     # --- unit -------------------------------------------------------------------------------------
     Mutation(
@@ -289,6 +310,7 @@ MUTATIONS = (
         _U,
         "                self._actions.append(RemoveStray(remove))\n",
         "",
+        seed=7,
     ),
     Mutation(
         "link-down-ignored",
@@ -296,6 +318,7 @@ MUTATIONS = (
         _F,
         "        elif not link.up:\n",
         "        elif link.up is None:\n",
+        seed=18,
     ),
     Mutation(
         "refused-adverts-ignored",
@@ -303,6 +326,7 @@ MUTATIONS = (
         _U,
         "        if router.send_failures >= SEND_FAILURE_LIMIT:\n",
         "        if router.send_failures < 0:\n",
+        seed=42,
     ),
     Mutation(
         "reload-ignores-priority",
@@ -310,6 +334,7 @@ MUTATIONS = (
         _U,
         "        self.election.standing = self._standing(priority, orders)\n",
         "",
+        seed=4,
     ),
     Mutation(
         "rival-not-answered",
@@ -317,6 +342,7 @@ MUTATIONS = (
         "vipd/core/announcement.py",
         "        start = now if last is None else max(now, last + gap_ns)\n",
         "        start = now if last is None else max(now, last + 30 * gap_ns)\n",
+        seed=9,
     ),
     # --- node and host ----------------------------------------------------------------------------
     Mutation(
@@ -339,6 +365,7 @@ MUTATIONS = (
         _N,
         "            unit.stall_over(event, now)\n",
         "            pass\n",
+        seed=17,
     ),
     Mutation(
         "source-flips",
@@ -346,5 +373,6 @@ MUTATIONS = (
         _H,
         "        if current in own:\n            return current\n",
         "",
+        seed=50,
     ),
 )

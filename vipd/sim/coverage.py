@@ -27,11 +27,11 @@ MINIMA_PER_100_RUNS: dict[str, float] = {
     "starts that waited for a verdict": 40,
     "uplink flaps": 50,
     "fallen masters replaced": 3,
-    "held back": 40,
+    "held back": 10,
     "masterships not taken in maintenance": 10,
     "priority changes said": 20,
-    "ties of groups": 30,
-    "ties of groups, not decisive": 10,
+    "ties of groups": 15,
+    "ties of groups, not decisive": 5,
     "ties judged": 1,
     "note released": 100,
     "note address-restored": 10,
@@ -63,7 +63,7 @@ MINIMA_PER_100_RUNS: dict[str, float] = {
     "reason adverts-cannot-be-sent": 2,
     "reason adverts-cannot-be-heard": 5,
     "reason vip-owned-by-another-program": 0.5,
-    "reason address-owner": 3,
+    "reason address-owner": 1,
 } | {f"fault {kind}": 6 for kind in FAULT_KINDS}
 
 

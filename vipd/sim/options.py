@@ -187,7 +187,7 @@ def _instance(rng: random.Random, at: int, count: int, tracks: tuple[Track, ...]
         vrid=51 + at,
         version=version,
         family=family,
-        priorities=_priorities(rng, count, owner=not unicast and rng.random() < 0.06),
+        priorities=_priorities(rng, count, owner=not unicast and rng.random() < 0.09),
         intervals_ns=_intervals(rng, version, count),
         preempt=(preempt,) * count,
         preempt_delay_ns=rng.randint(1, 4) * SECOND_NS if delayed else 0,
