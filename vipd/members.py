@@ -126,10 +126,12 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A member and all its units. What fits no datagram comes in ``parts`` of the same ``beat``.
+    """A member and its units. What fits no datagram comes in ``parts`` of the same ``beat``.
 
-    Each part stands for itself: what it lists is true. Only all parts of a beat together say what
-    is *not* there any more. ``nonce`` is what acting messages to this member must repeat.
+    Each part stands for itself: what it lists is true. What is *not* there any more is said only by
+    all parts of a beat together, and only if it is ``complete``: a member with hundreds of units
+    may list in most beats only those that changed. ``nonce`` is what acting messages to this member
+    must repeat.
     """
 
     beat: int
@@ -137,6 +139,7 @@ class Heartbeat:
     configuration: bytes
     software: str
     maintenance: bool = False
+    complete: bool = True
     echoes: tuple[Echo, ...] = ()
     units: tuple[UnitReport, ...] = ()
     hearings: tuple[Hearing, ...] = ()

@@ -5,7 +5,7 @@ none; durations are milliseconds)::
 
     size  field
     4     beat                         2 part, 2 parts: of the same beat
-    1     flags: 1 maintenance
+    1     flags: 1 maintenance, 2 not complete: units and hearings that did not change are left out
     16    nonce of the sender
     8     digest of its configuration
     1+n   text: its software version
@@ -51,7 +51,7 @@ _UNIT = struct.Struct("!BBBBBQIB")
 _PIN = struct.Struct("!BII")
 _HEARING = struct.Struct("!BI")
 
-_MAINTENANCE = 1
+_MAINTENANCE, _NOT_COMPLETE = 1, 2
 _HELD, _WANTS_PREEMPT, _HAS_PIN = 1, 2, 4
 _NOBODY = 255
 _MOST_IN_A_LIST = 255
@@ -177,7 +177,7 @@ def heartbeat_bodies(beat: Heartbeat, version: int, room: int) -> list[bytes]:
                 raise InvariantViolated(f"a datagram has no room for {record}")
     if len(parts) > _MOST_PARTS:
         raise InvariantViolated(f"a heartbeat of {len(parts)} datagrams")
-    flags = _MAINTENANCE if beat.maintenance else 0
+    flags = (_MAINTENANCE if beat.maintenance else 0) | (0 if beat.complete else _NOT_COMPLETE)
     bodies = []
     for number, part in enumerate(parts):
         head = _HEAD.pack(beat.beat, number, len(parts), flags, beat.nonce, beat.configuration)
@@ -238,7 +238,7 @@ def read_heartbeat(cursor: Cursor, version: int) -> Heartbeat:
     beat, part, parts, flags, nonce, configuration = cursor.unpack(_HEAD)
     if part >= parts:
         raise cursor.fault(f"part {part} of {parts}")
-    if flags & ~_MAINTENANCE:
+    if flags & ~(_MAINTENANCE | _NOT_COMPLETE):
         raise cursor.fault("unknown flags")
     software = cursor.text()
     names = [cursor.name() for _ in range(cursor.count())]
@@ -252,6 +252,7 @@ def read_heartbeat(cursor: Cursor, version: int) -> Heartbeat:
         configuration=configuration,
         software=software,
         maintenance=bool(flags & _MAINTENANCE),
+        complete=not flags & _NOT_COMPLETE,
         echoes=echoes,
         units=units,
         hearings=hearings,
