@@ -27,6 +27,7 @@ COMMANDS = {
     "switchover": "vipd.cli.orders",
     "reload": "vipd.cli.reload",
     "watch": "vipd.cli.watch",
+    "keygen": "vipd.cli.keygen",
 }
 """command -> module, in the order of ``vipd --help``."""
 
