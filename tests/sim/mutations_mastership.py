@@ -246,6 +246,7 @@ MUTATIONS = (
         _U,
         "        elif pending and state is not State.MASTER:\n",
         "        elif pending:\n",
+        seed=32,
     ),
     Mutation(
         "beaten-while-waiting-goes-on",

@@ -180,6 +180,9 @@ class Twin:
             if old is State.MASTER and not self.entitled.ordered:
                 self.fail("yield", "left MASTER although nobody better was heard, nor an order")
             self._enter_backup(now)
+        elif new is State.INIT and old is State.MASTER:
+            if not self.entitled.ordered and not self.entitled.told.stopped:
+                self.fail("yield", "a verdict that is waited for ended a mastership")
         elif new is State.MASTER and not owner:
             if old is not State.BACKUP or type(event) is not DeadlinePassed:
                 self.fail("early-takeover", f"{old.value} -> MASTER by {short(event)}")
