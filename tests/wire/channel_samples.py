@@ -139,7 +139,7 @@ units = st.builds(
 
 
 def lists(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(items, max_size=40).map(tuple)
+    return st.lists(items, max_size=12).map(tuple)
 
 
 beats = st.builds(

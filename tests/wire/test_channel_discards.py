@@ -184,6 +184,7 @@ def test_an_unknown_state_and_a_name_out_of_the_table_are_refused() -> None:
     web = GOOD.index(b"\x03web") + 4
     assert reason(changed(web, b"\x09")) is ChannelDiscard.BODY
     assert reason(changed(web + 4, b"\x08")) is ChannelDiscard.BODY
+    assert reason(changed(web + 17, b"\x03")) is ChannelDiscard.BODY  # lb2, wit, lb1: 0 to 2
     assert reason(changed(web + 17, b"\xfe")) is ChannelDiscard.BODY
 
 

@@ -79,13 +79,13 @@ def test_an_acting_message_arrives_as_it_was(message: Acting) -> None:
 
 
 @given(beats)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_heartbeat_arrives_whole(beat: Heartbeat) -> None:
     assert joined(read_all(beat)) == beat
 
 
 @given(acts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_acting_message_arrives_whole(message: Acting) -> None:
     own = isinstance(message, Go | Tombstone | Goodbye)
     sender = message.owner if own else LB1
@@ -121,6 +121,15 @@ def test_the_longest_names_fit() -> None:
     )
     beat = heartbeat(units=units, software="s" * LONGEST_NAME)
     assert joined(read_all(beat, Owner(node, 1, 1))) == beat
+
+
+def test_a_name_that_finds_no_room_is_in_the_next_table_only() -> None:
+    units = tuple(
+        replace(UNIT, unit=f"unit-{number:02}", master=f"{number:02}" + "n" * 50)
+        for number in range(40)
+    )
+    beat = heartbeat(units=units)
+    assert joined(read_all(beat)) == beat
 
 
 def test_a_tombstone_of_510_units_with_the_longest_names_is_possible() -> None:
