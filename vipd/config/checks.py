@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from vipd.config.context import Context
+from vipd.config.drafts import Draft, DraftVip
 from vipd.config.facts import mtu_of
 from vipd.config.resolve import (
     SECRET_BYTES,
-    Draft,
-    DraftVip,
     auto_lifetime_s,
     readable_by_all,
     secret_bytes,

@@ -17,8 +17,8 @@ import ssl
 from collections.abc import Callable
 
 from vipd.config.context import Context, of_node
+from vipd.config.drafts import Draft
 from vipd.config.programs import judge_program, judge_user
-from vipd.config.resolve import Draft
 from vipd.config.schema import Config
 from vipd.config.schema_checks import CHECK_KINDS, KIND_OPTIONS, Check
 from vipd.config.tracking import Tracks

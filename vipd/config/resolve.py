@@ -15,68 +15,26 @@ seconds above the peers' takeover time): a backup takes over after 3 intervals +
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from vipd.config.context import Context, of_node
+from vipd.config.drafts import Draft, DraftVip
 from vipd.config.schema import Auth, Config, Instance
 from vipd.config.tracking import Tracks
 from vipd.config.yamltree import Path
 from vipd.model import (
     SECOND_NS,
-    Address,
     ChecksumForm,
-    Family,
     GroupConfig,
     InstanceConfig,
     NodeConfig,
     Track,
     Vip,
     family_of,
-    format_address,
 )
 
 SHORTEST_LIFETIME_S = 2
 SECRET_BYTES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class DraftVip:
-    """A VIP of the file with its place in it."""
-
-    path: Path
-    address: Address
-    prefix: int
-    interface: str | None
-    advertise: bool
-
-    def __str__(self) -> str:
-        return f"{format_address(self.address)}/{self.prefix}"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An instance with this node's values; None where the file gives none that can be used."""
-
-    name: str
-    entry: Instance
-    interface: str | None
-    priority: int | None
-    source: Address | None
-    unicast_peers: tuple[Address, ...] | None
-    vips: tuple[DraftVip, ...]
-    family: Family | None
-
-    @property
-    def path(self) -> Path:
-        return ("instances", self.name)
-
-    @property
-    def advertised(self) -> tuple[DraftVip, ...]:
-        """VIPs that the adverts list."""
-        return tuple(
-            vip for vip in self.vips if vip.advertise and family_of(vip.address) is self.family
-        )
 
 
 def takeover_ns(version: int, advert_interval_ns: int) -> int:

@@ -20,16 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from vipd.config.context import Context, of_node
+from vipd.config.drafts import Draft
 from vipd.config.schema import Config, TrackEntry
 from vipd.config.wording import meant
 from vipd.config.yamltree import Path
 from vipd.model import OWNER_PRIORITY, Track, TrackKind
-
-if TYPE_CHECKING:
-    from vipd.config.resolve import Draft
 
 AGREED_KEYS = ("priority", "preempt", "preempt_delay", "advert_interval", "version")
 
