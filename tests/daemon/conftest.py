@@ -22,6 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: nothing else of this directory runs meanwhile")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that wants to be alone waits for all the others."""
+    for item in items:
+        if item.nodeid.startswith(DIRECTORY) and item.get_closest_marker("alone") is not None:
+            item.add_marker(pytest.mark.timeout(600))
+
+
 class _Together:
     """The tests that run side by side, and how each of them ended."""
 

@@ -147,15 +147,14 @@ def hooked(
 HANG = "trap '' TERM; echo $$ >>$(dirname $0)/pids; sleep 1000"
 
 
-@pytest.mark.alone
 def test_a_hook_that_hangs_delays_no_advert_and_no_release() -> None:
     with hooked({"master": HANG}, {"timeout": "30s"}) as (lab, one, two):
         wire, kernel = Wire(lab, "lb1"), Recorder(one.host)
         one.wait_told("BACKUP>MASTER with master-silent")
         begin = now_ns()
         sleep_ms(2000)
-        gap_ms = wire.largest_gap_ms("lb1", begin, now_ns())
-        assert gap_ms < 250  # another 60 ms, and lb2 would be master
+        assert wire.largest_gap_ms("lb1", begin, now_ns()) < 340  # or lb2 would be master
+        assert not two.holds_any()
         down = now_ns()
         one.gate.touch()
         two.wait_holds()
@@ -251,7 +250,7 @@ def test_a_leaving_hook_that_hangs_has_its_time_and_no_more() -> None:
         one.wait_told("BACKUP>MASTER with master-silent")
         begin = time.monotonic()
         one.cli("switchover", "web")
-        assert 1 < time.monotonic() - begin < 5
+        assert 1 < time.monotonic() - begin < 15  # the hook itself would take 1000 s
         assert two.holds()
         (hook,) = one.hooks("leaving")
         assert hook["result"] == "timed-out"

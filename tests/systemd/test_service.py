@@ -1,139 +1,24 @@
-"""The packaged service on two hosts with a real systemd: install, start, reload, and every death.
-
-Addresses live 60 s here, far longer than any test waits. So a VIP that goes, goes because somebody
-removed it, not because its lifetime ended. Mastership is sticky (``preempt: false``): after a
-death the other host keeps the VIP, and whatever the dead one left behind would stay visible.
-"""
+"""The packaged service under a real systemd: install, start, reload, and every death."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import pytest
 
-from tests.systemd.rig import ROOT, Host, Rig, run, wait_for
+from tests.systemd.pair import (
+    CONFIG,
+    INSTALL,
+    SECOND_VIP,
+    VIP,
+    Pair,
+    engine_pid,
+    stopped_log,
+)
+from tests.systemd.rig import ROOT, Host, Rig, wait_for
 
 # Making the tree the first time takes a minute; every later run uses the cache.
 pytestmark = [pytest.mark.realroot, pytest.mark.timeout(400)]
-
-VIP = "198.51.100.100"
-SECOND_VIP = "198.51.100.101"
-CONFIG = """\
-instances:
-  web:
-    interface: host0
-    vrid: 51
-    priority: {lb1: 150, lb2: 100}
-    preempt: false
-    advert_interval: 200ms
-    vips:
-      - 198.51.100.100/24
-address_lifetime: 60s
-"""
-INSTALL = ("/root/vipd/scripts/install", "--wheels", "/wheels")
-# Runs after the unit's own ExecStopPost, and only if that one succeeded.
-STOPPED_LOG = "/run/stopped"
-DROP_IN = f"""\
-[Service]
-ExecStopPost=+/bin/sh -c 'echo "$$SERVICE_RESULT:" $$(ip -o -4 address) >>{STOPPED_LOG}'
-"""
-
-
-class Pair:
-    """Two hosts that should keep one VIP between them."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.rig = rig
-        self.hosts = [
-            rig.boot("lb1", "198.51.100.11/24"),
-            rig.boot("lb2", "198.51.100.12/24"),
-        ]
-
-    def on_both(self, act: Callable[[Host], object]) -> None:
-        with ThreadPoolExecutor(len(self.hosts)) as pool:
-            list(pool.map(act, self.hosts))
-
-    def holders(self, vip: str = VIP) -> list[Host]:
-        return [host for host in self.hosts if vip in host.addresses()]
-
-    def settle(self) -> tuple[Host, Host]:
-        """Wait until both services run and one host holds the VIP; return (holder, other).
-
-        One holder means: in the kernel of exactly one host, and exactly that one answers ARP.
-        """
-        for host in self.hosts:
-            wait_for(
-                lambda host=host: host.property("ActiveState") == "active",
-                f"vipd is active on {host.name}",
-            )
-        wait_for(lambda: len(self.holders()) == 1, "exactly one host has the VIP")
-        # Still so after more than the takeover time (3 intervals + skew = 0.8 s)?
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
-            assert len(self.holders()) == 1
-            time.sleep(0.1)
-        holder = self.holders()[0]
-        other = next(host for host in self.hosts if host is not holder)
-        assert self.rig.bridge.answers_to(VIP) == {holder.mac}
-        return holder, other
-
-
-def put_checkout(host: Host) -> None:
-    target = host.tree / "root/vipd"
-    target.mkdir(parents=True)
-    for name in ("vipd", "etc", "scripts", "pyproject.toml", "README.md"):
-        run("cp", "-r", ROOT / name, target / name)
-
-
-def install_first(host: Host) -> None:
-    host.write("/root/install.log", host.run(*INSTALL, timeout_s=180))
-
-
-@pytest.fixture(scope="module")
-def installed() -> Iterator[Pair]:
-    """Two hosts on which the installation has run once, without a configuration."""
-    with Rig() as rig:
-        pair = Pair(rig)
-        pair.on_both(put_checkout)
-        pair.on_both(install_first)
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def running(installed: Pair) -> Pair:
-    """The same hosts with a configuration, installed again: the service runs."""
-
-    def configure(host: Host) -> None:
-        host.write("/etc/vipd.yaml", CONFIG)
-        host.write("/etc/systemd/system/vipd.service.d/test.conf", DROP_IN)
-        host.run(*INSTALL)
-
-    installed.on_both(configure)
-    return installed
-
-
-@pytest.fixture
-def pair(running: Pair) -> Iterator[Pair]:
-    """The running pair; what a test left otherwise is put right before the next one."""
-    yield running
-    changed = [h for h in running.hosts if h.run("cat", "/etc/vipd.yaml") != CONFIG]
-    for host in changed:
-        host.write("/etc/vipd.yaml", CONFIG)
-    for host in running.hosts:
-        host.run("systemctl", "start", "vipd")
-    for host in changed:
-        host.run("systemctl", "reload", "vipd")
-
-
-def engine_pid(host: Host) -> str:
-    """The one child of the main process that runs the engine."""
-    main = host.property("MainPID")
-    for child in host.run("cat", f"/proc/{main}/task/{main}/children").split():
-        if "vipd.engine" in host.run("cat", f"/proc/{child}/cmdline").split("\0"):
-            return child
-    raise AssertionError(f"{host.name}: main process {main} has no engine")
 
 
 def kill_everything(host: Host) -> None:
@@ -146,10 +31,6 @@ def kill_supervisor(host: Host) -> None:
 
 def kill_engine(host: Host) -> None:
     host.run("sh", "-c", f"kill -KILL {engine_pid(host)}")
-
-
-def stopped_log(host: Host) -> list[str]:
-    return host.run("sh", "-c", f"cat {STOPPED_LOG} 2>/dev/null || true").splitlines()
 
 
 # -- installation ---------------------------------------------------------------------------------
@@ -231,8 +112,10 @@ def test_sandbox_leaves_the_engine_what_it_needs(pair: Pair) -> None:
     assert int(status["VmLck"].split()[0]) > 0, "memory is not locked"
     # Asked for; a machine without CAP_SYS_RESOURCE (some CI runners) cannot give it to anybody.
     assert host.property("OOMScoreAdjust") == "-900"
-    # NET_ADMIN 12, NET_RAW 13, IPC_LOCK 14, SYS_NICE 23, and no other right.
-    assert int(status["CapEff"], 16) == 1 << 12 | 1 << 13 | 1 << 14 | 1 << 23
+    # KILL 5, SETGID 6, SETUID 7 (for hooks and checks), NET_ADMIN 12, NET_RAW 13, IPC_LOCK 14,
+    # SYS_NICE 23, and no other right.
+    rights = (5, 6, 7, 12, 13, 14, 23)
+    assert int(status["CapEff"], 16) == sum(1 << right for right in rights)
     assert status["NoNewPrivs"] == "1"
 
 
