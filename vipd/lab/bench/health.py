@@ -119,6 +119,8 @@ def proxy(repetitions: int, progress: Progress) -> Iterator[Figure]:
         Lab([*host_names(VIPD), *host_names(KEEPALIVED)]) as lab,
         closing(Arena(lab, _ADVERT_MS, _with_check)) as field,
     ):
+        for speaker in itertools.chain.from_iterable(p.speakers for p in field.pairs.values()):
+            speaker.wait_ready()  # a backup that still waits for its own check takes nothing over
         for death in _DEATHS:
             values: dict[str, list[float]] = {kind: [] for kind in KINDS}
             for repetition in range(repetitions):
