@@ -252,6 +252,8 @@ def test_a_leaving_hook_that_hangs_has_its_time_and_no_more() -> None:
         one.cli("switchover", "web")
         assert 1 < time.monotonic() - begin < 15  # the hook itself would take 1000 s
         assert two.holds()
+        # The release did not wait for its end, which takes a SIGKILL.
+        wait_for(lambda: bool(one.hooks("leaving")), PATIENCE_S, "not in the journal")
         (hook,) = one.hooks("leaving")
         assert hook["result"] == "timed-out"
         (pid,) = (one.host.directory / "pids").read_text().split()

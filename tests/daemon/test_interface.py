@@ -33,7 +33,7 @@ def set_link(host: Host, name: str = INTERFACE, **attributes: object) -> None:
 def plug_anew(lab: Lab, name: str) -> None:
     """The interface is deleted (its switch port with it) and made again, with its addresses."""
     set_link_gone(lab[name])
-    lab._plug(lab[name])
+    lab._connect(lab[name], lab._bridge_of[name])
 
 
 def set_link_gone(host: Host) -> None:
@@ -74,7 +74,7 @@ def test_deleted_and_made_again() -> None:
         one.wait_state("FAULT")
         assert one.instance()["reason"] == "interface-missing"
         two.wait_holds()
-        lab._plug(one.host)
+        lab._connect(one.host, lab._bridge_of["lb1"])
         assert index_of(one.host) != old
         one.wait_holds()
         two.wait_free()  # hears lb1
@@ -169,7 +169,7 @@ def test_interface_appears_after_the_start() -> None:
         daemon.wait_state("FAULT")
         assert daemon.instance()["reason"] == "interface-missing"
         assert INTERFACE in daemon.instance()["detail"]
-        lab._plug(host)
+        lab._connect(host, lab._bridge_of["lb1"])
         daemon.wait_holds()
         assert daemon.state() == "MASTER"
 
