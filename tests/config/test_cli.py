@@ -35,6 +35,37 @@ def test_check_of_the_example() -> None:
     assert "a silent master is replaced within 4s" in result.output
 
 
+def test_check_says_what_moves_mastership_and_what_is_run(tmp_path: Path) -> None:
+    file = tmp_path / "vipd.yaml"
+    file.write_text("""
+instances:
+  web:
+    interface: eth0
+    vrid: 51
+    vips: [192.0.2.100/24]
+    track: [{check: nginx, weight: -60}, {interface: eth1, debounce: 1s}]
+    notify: {master: /etc/vipd/hooks/to-master --secret, user: vipd}
+  api: {interface: eth0, vrid: 52, vips: [192.0.2.101/24]}
+groups:
+  edge: {instances: [web, api], track: [{check: drain}], notify: {any: [/bin/true]}}
+checks:
+  nginx: {http: "http://127.0.0.1/", interval: 1s, timeout: 500ms, fall: 2}
+  drain: {file: /run/drain, absent: true, interval: 5s}
+""")
+    result = CliRunner().invoke(app, ["check", "--config", str(file), "--node", "lb2"])
+    assert result.exit_code == 0, result.output
+    for line in (
+        "  web: tracks nginx, weight -60; interface eth1, no weight, debounce 1s",
+        "  web: hooks as vipd: master /etc/vipd/hooks/to-master",
+        "  edge: group of web, api, which move together",
+        "  edge: tracks drain, no weight, waited for",
+        "  edge: hooks as root: any /bin/true",
+        "  check nginx: http http://127.0.0.1/, every 1s; a failure is known within 2.5s",
+        "  check drain: file /run/drain, every 5s; a failure is known within 15.5s",
+    ):
+        assert line in result.output.splitlines()
+
+
 def test_check_raises_the_faults_for_main(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["check", "--config", str(tmp_path / "none")])
     assert isinstance(result.exception, ConfigError)

@@ -42,7 +42,7 @@ from vipd.core.events import (
     RivalAnnounced,
     StallDrained,
 )
-from vipd.core.instance import fields_of
+from vipd.core.teller import fields_of
 from vipd.model import (
     ADDRESS_TAG,
     SECOND_NS,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from vipd.config.load import HostFacts, Loaded
-    from vipd.model import InstanceConfig
+    from vipd.config.load import HostFacts
 
 DEFAULT_CONFIG = Path("/etc/vipd.yaml")
 
@@ -63,6 +62,7 @@ def check(
     itself; else the file of this host is the first.
     """
     from vipd.config.load import examine
+    from vipd.config.summary import summary
 
     if against:
         _compare(config, [*against, *(files or ())], node, as_json=as_json)
@@ -75,7 +75,7 @@ def check(
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     loaded = report.result()
-    print("\n".join(_summary(config, loaded)))
+    print("\n".join(summary(config, loaded)))
 
 
 def _compare(config: Path | None, against: list[Path], node: str | None, *, as_json: bool) -> None:
@@ -121,37 +121,3 @@ def _facts(node: str | None) -> HostFacts | None:
         print(f"warning: rules that need the host are left out: {error}", file=sys.stderr)
         return None
     return HostFacts(links, addresses)
-
-
-def _summary(path: Path, loaded: Loaded) -> list[str]:
-    instances = loaded.node_config.instances
-    count = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}"
-    lines = [f"{path}: good for node {loaded.node_config.node}, {count}"]
-    for item in instances:
-        lines += [f"  {item.name}: {text}" for text in _describe(item)]
-    return lines
-
-
-def _describe(item: InstanceConfig) -> list[str]:
-    from vipd.config.resolve import takeover_ns
-    from vipd.config.types import format_duration
-    from vipd.model import format_address
-
-    peers = ", ".join(map(format_address, item.unicast_peers))
-    takeover = format_duration(takeover_ns(item.version, item.advert_interval_ns))
-    preempt = "" if item.preempt else ", no preemption"
-    vips = ", ".join(f"{vip}{_remarks(item, vip.interface, vip.advertise)}" for vip in item.vips)
-    return [
-        f"VRRPv{item.version} IPv{item.family.value}, VRID {item.vrid} on {item.interface}, "
-        f"priority {item.priority}{preempt}, {f'unicast to {peers}' if peers else 'multicast'}",
-        f"{len(item.vips)} VIP{'' if len(item.vips) == 1 else 's'}: {vips}",
-        f"an advert every {format_duration(item.advert_interval_ns)}; a silent master is replaced "
-        f"within {takeover}; unrenewed addresses end after {item.address_lifetime_s}s",
-    ]
-
-
-def _remarks(item: InstanceConfig, interface: str, advertise: bool) -> str:
-    remarks = [] if interface == item.interface else [f"on {interface}"]
-    if not advertise:
-        remarks.append("not advertised")
-    return f" ({', '.join(remarks)})" if remarks else ""

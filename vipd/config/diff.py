@@ -132,13 +132,13 @@ def _tracks(old: tuple[Track, ...], new: tuple[Track, ...]) -> list[str]:
     changes = [f"track {label} removed" for label in before if label not in after]
     for label, track in after.items():
         if label not in before:
-            changes.append(f"track {label} added: {_terms(track)}")
+            changes.append(f"track {label} added: {track_terms(track)}")
         elif before[label] != track:
-            changes.append(f"track {label}: {_terms(before[label])} -> {_terms(track)}")
+            changes.append(f"track {label}: {track_terms(before[label])} -> {track_terms(track)}")
     return changes
 
 
-def _terms(track: Track) -> str:
+def track_terms(track: Track) -> str:
     terms = ["no weight" if track.weight is None else f"weight {track.weight:+d}"]
     if track.reverse:
         terms.append("reversed")

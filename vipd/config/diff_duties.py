@@ -34,7 +34,7 @@ def duties_plan(old: Duties, new: Duties) -> Iterator[str]:
         was = before.pop(check.name, None)
         if was is None:
             every = format_duration(check.interval_ns)
-            yield f"check {check.name}: new: {_target(check.probe)}, every {every}"
+            yield f"check {check.name}: new: {target_of(check.probe)}, every {every}"
         else:
             yield from (f"check {check.name}: {text}" for text in _check_changes(was, check))
     yield from (f"check {name}: removed" for name in before)
@@ -45,10 +45,10 @@ def duties_plan(old: Duties, new: Duties) -> Iterator[str]:
 
 
 def _check_changes(old: CheckConfig, new: CheckConfig) -> Iterator[str]:
-    if _target(old.probe) != _target(new.probe):
-        yield f"{_target(old.probe)} -> {_target(new.probe)}"
+    if target_of(old.probe) != target_of(new.probe):
+        yield f"{target_of(old.probe)} -> {target_of(new.probe)}"
     elif old.probe != new.probe:
-        yield f"options of {_target(new.probe)} changed"
+        yield f"options of {target_of(new.probe)} changed"
     pairs = [
         ("interval", *map(format_duration, (old.interval_ns, new.interval_ns))),
         ("timeout", *map(format_duration, (old.timeout_ns, new.timeout_ns))),
@@ -59,7 +59,7 @@ def _check_changes(old: CheckConfig, new: CheckConfig) -> Iterator[str]:
     yield from _changed(pairs)
 
 
-def _target(probe: Probe) -> str:
+def target_of(probe: Probe) -> str:
     """What is probed, without what may be secret."""
     match probe:
         case HttpProbe():
