@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vipd import ipc, model
+from vipd.duties import CheckConfig, Duties, HookPlan, HookSet, HttpProbe, Initial, Occasion
 from vipd.ipc import (
     Alive,
     Channel,
@@ -26,10 +27,12 @@ from vipd.ipc import (
     Compiled,
     CompileWanted,
     EngineState,
+    HealthState,
     Hello,
     Message,
     MessageRefused,
     Noted,
+    OrdersState,
     Refused,
     SnapshotGiven,
     SnapshotWanted,
@@ -41,14 +44,17 @@ from vipd.ipc import (
 )
 from vipd.model import (
     Family,
+    Health,
     InstanceConfig,
     LeaseState,
     NodeConfig,
     Note,
     NoteKind,
+    Orders,
     Reason,
     Snapshot,
     State,
+    Verdict,
     Vip,
 )
 
@@ -67,8 +73,14 @@ def state(vip_count: int) -> EngineState:
 
 EMPTY = Snapshot(1, "lb1", 7, (), {"vrid": 3})
 NOTE = Note(NoteKind.TRANSITION, "web", {"state": State.MASTER.value, "priority": 150})
+DUTIES = Duties(
+    (CheckConfig("nginx", HttpProbe("http://a/"), 10**9, 10**8, 2, 3, Initial.WAIT),),
+    (HookPlan("web", (HookSet("INSTANCE", "web", {Occasion.ANY: ("/bin/true",)}, 10**9),)),),
+)
 MESSAGES: list[Message] = [
     state(2),
+    HealthState((Verdict("nginx", Health.HEALTHY), Verdict("load", Health.UNKNOWN, -20))),
+    OrdersState(Orders(maintenance=True, held=("web",), step_downs=(("web", 2),))),
     SnapshotWanted(5),
     StopWanted(Reason.REMOVED),
     Hello("1.0", 99, {"realtime": "nice -20"}),
@@ -78,7 +90,9 @@ MESSAGES: list[Message] = [
     Noted((NOTE, NOTE), 3),
     Stopped(),
     CompileWanted("/etc/vipd.yaml", 8, NodeConfig("lb1", ())),
-    Compiled(state(1), "/run/vipd", "/var/lib/vipd", "info", "auto", 10**8, ("odd",), ("new",)),
+    Compiled(
+        state(1), "/run/vipd", "/var/lib/vipd", "info", "auto", 10**8, ("odd",), ("new",), DUTIES
+    ),
     Refused(("vipd.yaml:3: node: empty; name it",)),
 ]
 
@@ -113,11 +127,14 @@ def test_messages_pass_where_python_pickles_enums_by_name(monkeypatch: pytest.Mo
 
 
 def test_every_value_of_the_model_may_be_in_a_message() -> None:
-    """A new class in the model is admitted by itself; what only passes through is not."""
-    admitted = {name for module, name in ipc._ADMITTED if module == "vipd.model"}
+    """A new class in the model or the duties is admitted by itself; what only passes through is
+    not."""
+    modules = {"vipd.model", "vipd.duties"}
+    admitted = {name for module, name in ipc._ADMITTED if module in modules}
+    assert {"HttpProbe", "HookPlan", "Occasion"} <= admitted
     assert {"Vip", "NodeConfig", "InstanceSnapshot", "Contribution", "Reason"} <= admitted
     assert not {"Enum", "Mapping", "dataclass"} & admitted
-    assert {cls.__module__ for cls in ipc._ADMITTED.values()} == {"vipd.model", "vipd.ipc"}
+    assert {cls.__module__ for cls in ipc._ADMITTED.values()} == {*modules, "vipd.ipc"}
 
 
 def test_a_message_beyond_the_datagram_limit_arrives(ends: tuple[Channel, Channel]) -> None:

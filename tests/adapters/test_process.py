@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,26 @@ def test_memory_is_locked() -> None:
     [locked] = [line.split()[1] for line in status.splitlines() if line.startswith("VmLck:")]
     assert answer == "locked"
     assert int(locked) > 0
+
+
+def test_rights_that_are_not_kept_are_gone_for_good() -> None:
+    code = """
+from vipd.adapters.process import keep_capabilities
+keep_capabilities((12, 13, 40))
+keep_capabilities(range(41))
+print(open("/proc/self/status").read())
+"""
+    before = capabilities(Path("/proc/self/status").read_text())
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = capabilities(told.stdout)
+    wanted = 1 << 12 | 1 << 13 | 1 << 40
+    assert after == (before[0] & wanted, before[1] & wanted, 0)
+
+
+def capabilities(status: str) -> tuple[int, int, int]:
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    effective, permitted, inheritable = (int(fields[f"Cap{k}"], 16) for k in ("Eff", "Prm", "Inh"))
+    return effective, permitted, inheritable
 
 
 def test_frozen_objects_are_out_of_sight() -> None:

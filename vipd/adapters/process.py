@@ -15,13 +15,17 @@ import errno
 import gc
 import os
 import signal
+import struct
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 from vipd.errors import AdapterError
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _NICEST = -20
+_CAPABILITY_VERSION = 0x20080522
+_CAPABILITY_SETS = struct.Struct("6I")  # effective, permitted, inheritable; then bits 32 to 63
 _ROUND_ROBIN_PRIORITY = 50
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -67,6 +71,22 @@ def _explain(number: int, missing: str) -> str:
     text = os.strerror(number)
     hint = number in (errno.EPERM, errno.EACCES, errno.ENOMEM)
     return f"{text} (needs {missing})" if hint else text
+
+
+def keep_capabilities(kept: Iterable[int]) -> None:
+    """Give up every right but ``kept`` (numbers of capability(7)), as far as we have them.
+
+    The supervisor may start programs as other users; the process that reads the wire need not.
+    """
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    rights = ctypes.create_string_buffer(_CAPABILITY_SETS.size)
+    if _libc.capget(header, rights) != 0:
+        return
+    wanted = sum(1 << number for number in kept)
+    low, high = wanted & 0xFFFF_FFFF, wanted >> 32
+    effective, permitted, _inherited, *others = _CAPABILITY_SETS.unpack(rights.raw)
+    fewer = (effective & low, permitted & low, 0, others[0] & high, others[1] & high, 0)
+    _libc.capset(header, _CAPABILITY_SETS.pack(*fewer))
 
 
 def freeze_gc() -> None:

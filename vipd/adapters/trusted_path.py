@@ -49,7 +49,7 @@ def untrusted_component(program: str) -> str | None:
 def _judge_path(path: str) -> str | None:
     if not path.startswith("/"):
         return f"{path} is no absolute path"
-    return _judge_component("/") or _walk(path)
+    return _judge_component("/", os.lstat("/")) or _walk(path)
 
 
 def _walk(path: str) -> str | None:
@@ -61,12 +61,15 @@ def _walk(path: str) -> str | None:
             reached = os.path.dirname(reached)  # judged on the way here
             continue
         here = os.path.join(reached, name)
-        fault = _judge_component(here)
+        try:
+            found = os.lstat(here)
+            target = os.readlink(here) if stat.S_ISLNK(found.st_mode) else None
+        except OSError as error:
+            return f"{here}: {error.strerror}"
+        fault = _judge_component(here, found)
         if fault is not None:
             return fault
-        try:
-            target = os.readlink(here)
-        except OSError:  # no link
+        if target is None:
             reached = here
             continue
         links += 1
@@ -82,11 +85,7 @@ def _components(path: str) -> list[str]:
     return [name for name in path.split("/") if name not in ("", ".")]
 
 
-def _judge_component(path: str) -> str | None:
-    try:
-        found = os.lstat(path)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
+def _judge_component(path: str, found: os.stat_result) -> str | None:
     if found.st_uid != 0:
         return f"{path} belongs to {_user(found.st_uid)}, not to root"
     if stat.S_ISLNK(found.st_mode):

@@ -16,13 +16,23 @@ from vipd import __version__
 from vipd.adapters import netlink
 from vipd.adapters.frame_socket import ArpListener, FrameSender
 from vipd.adapters.netlink_codec import removal_of
-from vipd.adapters.process import freeze_gc, leave, lock_memory, raise_priority
+from vipd.adapters.process import (
+    freeze_gc,
+    keep_capabilities,
+    leave,
+    lock_memory,
+    raise_priority,
+)
 from vipd.engine.loop import Engine
 from vipd.errors import AdapterError
 from vipd.ipc import EXIT_REPLACED, PROTOCOL, Channel, EngineState, Hello, Stopped
 from vipd.model import ADDRESS_TAG
 
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+_RIGHTS = (12, 13, 14, 23)
+"""CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK, CAP_SYS_NICE."""
 
 
 class Replaced(AdapterError):
@@ -41,6 +51,7 @@ def main(arguments: list[str]) -> int:
         """At the first state: ask the system for time and memory, and say what we got."""
         if (state.version, state.protocol) != (__version__, PROTOCOL):
             raise Replaced(f"engine {__version__} was started by supervisor {state.version}")
+        keep_capabilities(_RIGHTS)
         obtained = {"realtime": raise_priority(state.realtime), "memory": lock_memory()}
         freeze_gc()
         channel.send(Hello(__version__, os.getpid(), obtained))
