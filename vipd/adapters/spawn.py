@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import pwd
 import signal
@@ -167,6 +168,8 @@ def _keep_descriptors() -> None:
                 os.set_inheritable(int(name), False)
 
 
+@functools.cache
 def _oom_score_adj() -> int:
+    """Ours since the start: nobody changes it while we run."""
     with open("/proc/self/oom_score_adj", "rb") as file:
         return int(file.read())

@@ -28,6 +28,9 @@ from collections import deque
 _MOST_LINKS = 40  # as the kernel
 _MOST_INTERPRETERS = 4  # as the kernel
 _FIRST_LINE = 256  # the kernel reads no more
+_MOST_BEGINNINGS = 1000
+
+_beginnings: dict[str, tuple[tuple[int, ...], bytes]] = {}
 
 
 def untrusted_component(program: str) -> str | None:
@@ -111,11 +114,25 @@ def _judge_program(path: str) -> str | None:
     return None
 
 
+def first_bytes(path: str) -> bytes:
+    """How the file begins; read again only when it is another one. Raises OSError."""
+    found = os.stat(path)
+    mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    known = _beginnings.get(path)
+    if known is not None and known[0] == mark:
+        return known[1]
+    with open(path, "rb") as file:
+        start = file.read(_FIRST_LINE)
+    if len(_beginnings) >= _MOST_BEGINNINGS:
+        _beginnings.clear()
+    _beginnings[path] = (mark, start)
+    return start
+
+
 def _interpreter_of(path: str) -> str | None:
     """The program in a ``#!`` line; None for a binary."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(_FIRST_LINE)
+        start = first_bytes(path)
     except OSError:
         return None  # a binary may be unreadable; a script whose interpreter cannot read it fails
     if not start.startswith(b"#!"):

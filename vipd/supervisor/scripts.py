@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vipd.adapters import spawn
-from vipd.adapters.trusted_path import untrusted_component
+from vipd.adapters.trusted_path import first_bytes, untrusted_component
 from vipd.errors import AdapterError, VipdError
 from vipd.model import MILLISECOND_NS, SECOND_NS, Duration
 
@@ -129,8 +129,7 @@ def _judge_file(program: str) -> None:
             raise ScriptRefused(f"{program} is no regular file")
         if not mode & _EXECUTABLE:
             raise ScriptRefused(f"{program} is not executable; chmod +x")
-        with open(program, "rb") as file:
-            start = file.read(2)
+        start = first_bytes(program)[:2]
     except PermissionError:
         return  # the account may be allowed what we are not
     except OSError as error:
@@ -182,12 +181,25 @@ class _Child:
         self._resume: asyncio.TimerHandle | None = None
         self._listen()
         self._pidfd = os.pidfd_open(pid)
-        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._has_ended = False
+        self._waiting: asyncio.Future[None] | None = None
         self._loop.add_reader(self._pidfd, self._note_end)
 
     async def ended(self, within_s: float) -> bool:
-        done, _pending = await asyncio.wait({self._end}, timeout=within_s)
-        return bool(done)
+        """Has it ended within the time? One future and one timer: hundreds run every second."""
+        if not self._has_ended:
+            self._waiting = self._loop.create_future()
+            timer = self._loop.call_later(within_s, self._wake)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
+        return self._has_ended
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole group; only before ``close``."""
@@ -198,7 +210,7 @@ class _Child:
 
     def close(self) -> tuple[int | None, str]:
         """Exit status and output; a program that still runs is killed and forgotten."""
-        if not self._end.done() or _look(self._pidfd, os.WNOWAIT) != 0:
+        if not self._has_ended or _look(self._pidfd, os.WNOWAIT) != 0:
             self.signal(signal.SIGKILL)
         self._read_rest()
         if self._resume is not None:
@@ -215,8 +227,8 @@ class _Child:
 
     def _note_end(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        if not self._end.done():
-            self._end.set_result(None)
+        self._has_ended = True
+        self._wake()
 
     # --- output -------------------------------------------------------------------------------
 
