@@ -72,9 +72,17 @@ class Daemon(VipdNode):
                 return pid
         return 0
 
-    def wait_engine(self) -> int:
-        wait_for(lambda: self.engine != 0, PATIENCE_S, "no engine")
-        return self.engine
+    def wait_engine(self, other_than: int = 0) -> int:
+        """The pid of an engine that was seen, and is not one that is just dying."""
+        seen = 0
+
+        def lives() -> bool:
+            nonlocal seen
+            seen = self.engine
+            return seen not in (0, other_than)
+
+        wait_for(lives, PATIENCE_S, "no engine")
+        return seen
 
     def ask(
         self, path: str, method: str = "GET", timeout_s: float = 10.0, body: object = None
@@ -143,6 +151,8 @@ def is_engine(pid: int) -> bool:
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """A process that is not there is an error of the test; to 0 it would be all of us."""
+    assert pid > 0, "no such process"
     os.kill(pid, number)
 
 

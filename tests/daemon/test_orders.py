@@ -380,8 +380,10 @@ def test_an_address_owner_gives_nothing_away() -> None:
 def test_orders_while_the_engine_is_being_started_again() -> None:
     """Refused with a reason, or carried out; never half, and the daemon takes the next one."""
     with pair(interval_ms=100) as (_lab, one, two):
+        killed = 0
         for _ in range(4):  # the pause before the next engine grows
-            kill(one.wait_engine())
+            killed = one.wait_engine(other_than=killed)
+            kill(killed)
         said = at_once((one, ("maintenance", "on")), (one, ("switchover", "web")))
         # No engine yet, or a new one, which begins as a backup and has nothing to give.
         reasons = ("the engine does not answer", "this node is BACKUP, not master")

@@ -35,7 +35,7 @@ from vipd.ipc import (
     ToEngine,
     socket_pair,
 )
-from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, Instant
+from vipd.model import SECOND_NS, Duration, Instant
 
 START_TIMEOUT_NS = 10 * SECOND_NS
 """An engine that has not said Hello by then will not do so any more."""
@@ -60,24 +60,14 @@ class Silence:
     def __init__(self, now: Instant) -> None:
         self._last: Instant = now
         self.silent_ns: Duration = 0
-        self._planned_ns: Duration = 0
 
     def heard(self, now: Instant) -> None:
         self.silent_ns, self._last = 0, now
 
-    def tick(self, now: Instant, grain_ns: Duration) -> None:
-        """Called when ``wait_ns`` is over; a call that is late by more than a grain means that we
-        slept, and counts as one grain: the engine may have slept with us."""
-        since_ns = now - self._last
-        late = since_ns > self._planned_ns + grain_ns
-        self.silent_ns += min(since_ns, grain_ns) if late else since_ns
+    def tick(self, now: Instant, step_ns: Duration) -> None:
+        """Called after ``step_ns``; a later call means that we slept, and counts as one step."""
+        self.silent_ns += min(now - self._last, step_ns)
         self._last = now
-
-    def wait_ns(self, allowed_ns: Duration, grain_ns: Duration) -> Duration:
-        """When to look again: as soon as the engine may have been silent for too long."""
-        left_ns = allowed_ns - self.silent_ns
-        self._planned_ns = left_ns + MILLISECOND_NS if left_ns >= 0 else grain_ns
-        return self._planned_ns
 
 
 class EngineGuard:
@@ -196,10 +186,10 @@ class EngineGuard:
     async def _watch_silence(self) -> None:
         self._silence = silence = Silence(boottime_ns())
         while True:
+            step_ns = max(self._timeout_ns // 8, 1)
+            await asyncio.sleep(step_ns / SECOND_NS)
+            silence.tick(boottime_ns(), step_ns)
             allowed_ns = self._timeout_ns if self._greeted else START_TIMEOUT_NS
-            grain_ns = max(self._timeout_ns // 8, 1)
-            await asyncio.sleep(silence.wait_ns(self._timeout_ns, grain_ns) / SECOND_NS)
-            silence.tick(boottime_ns(), grain_ns)
             if silence.silent_ns > allowed_ns:
                 self._killed_for_silence = True
                 self.kill()

@@ -42,6 +42,7 @@ KILL_WAIT_S = 1.0
 LATE_S = 0.1
 """A timeout that is noticed later than this was noticed by a loop that did not run."""
 
+LISTEN_S = 0.05
 CHUNK = 64 * 1024  # the size of a pipe
 PAUSE_S = 0.02  # with CHUNK: 3 MB/s
 _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
@@ -178,8 +179,8 @@ class _Child:
         self._kept = bytearray()
         self._pipe = pipe
         os.set_blocking(pipe, False)
-        self._resume: asyncio.TimerHandle | None = None
-        self._listen()
+        # Most programs are over sooner, with output that waits in the pipe: read at the end.
+        self._resume: asyncio.TimerHandle | None = self._loop.call_later(LISTEN_S, self._listen)
         self._pidfd = os.pidfd_open(pid)
         self._has_ended = False
         self._waiting: asyncio.Future[None] | None = None
