@@ -81,8 +81,9 @@ def starts_of(entries: list[dict[str, Any]]) -> int:
 
 def test_events_tell_what_happened_with_cause_and_time() -> None:
     with running() as (_lab, one):
+        # The kernel has the address before the journal tells of it.
+        wait_for(lambda: _masterships(one) > 0, PATIENCE_S, "the mastership is not told")
         begin = datetime.now()
-        sleep_ms(100)
         one.file.touch()
         wait_for(lambda: len(_healthy(one)) == CHECKS, PATIENCE_S, "not all are healthy")
         everything = one.told("-n", "1000")
@@ -97,6 +98,11 @@ def test_events_tell_what_happened_with_cause_and_time() -> None:
         words = one.cli("events", "web", "-n", "1").stdout
         assert words.count("\n") == 1
         assert "web" in words
+
+
+def _masterships(daemon: Chatty) -> int:
+    roles = [entry for entry in daemon.told("-n", "1000") if entry["kind"] == "role"]
+    return sum(entry["fields"]["state"] == "MASTER" for entry in roles)
 
 
 def _healthy(daemon: Daemon) -> list[str]:
