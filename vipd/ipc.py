@@ -14,7 +14,7 @@ must not read what the sender can still change.
 
 Messages are pickled. Both ends are one program of one version, started by exec, but a pickle
 that can name any class is a program: the reader admits exactly the values of ``vipd.model``,
-of ``vipd.duties`` and the messages below, by name, and nothing else.
+``vipd.snapshots``, ``vipd.duties``, ``Owner`` and the messages below, by name, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from enum import Enum
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from vipd import duties, model
+from vipd import duties, model, snapshots
 from vipd.duties import Duties
 from vipd.errors import AdapterError
+from vipd.members import Owner
 from vipd.model import (
     MILLISECOND_NS,
     Address,
@@ -46,11 +47,11 @@ from vipd.model import (
     Note,
     Orders,
     Reason,
-    Snapshot,
     Verdict,
 )
+from vipd.snapshots import Snapshot
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows when a message changes its meaning; both ends must agree."""
 
 EXIT_REPLACED = 64
@@ -92,14 +93,17 @@ class MessageRefused(AdapterError):
 class EngineState:
     """Everything that the engine needs to know. Replaces what it knew.
 
-    ``templates`` holds the compiled netlink requests (add, delete) of every VIP, by interface
-    and address; ``promote_secondaries`` is the compiled request of that name.
+    ``owner`` is the engine's life, the same in all states that one engine gets, and ``seed`` is
+    drawn with it. ``templates`` holds the compiled netlink requests (add, delete) of every VIP, by
+    interface and address; ``promote_secondaries`` is the compiled request of that name.
     """
 
     version: str
     config: NodeConfig
     templates: Mapping[tuple[str, Address], tuple[bytes, bytes]]
     promote_secondaries: bytes
+    owner: Owner = field(default_factory=lambda: Owner("", 0, 0))
+    seed: bytes = field(default=b"", repr=False)
     realtime: str = "auto"
     alive_interval_ns: Duration = 50 * MILLISECOND_NS
     health: tuple[Verdict, ...] = ()
@@ -268,7 +272,9 @@ def _values_of(module: ModuleType) -> dict[tuple[str, str], type]:
 
 _ADMITTED: Mapping[tuple[str, str], type] = {
     **_values_of(model),
+    **_values_of(snapshots),
     **_values_of(duties),
+    (Owner.__module__, Owner.__qualname__): Owner,
     **{(kind.__module__, kind.__qualname__): kind for kind in _MESSAGES},
 }
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from vipd.model import Duration, Reason, State
+from vipd.model import Address, Duration, Reason, State
 
 Nonce: TypeAlias = bytes
 
@@ -70,11 +70,14 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """An operator put a unit on ``node`` (QUORUM H3); of two pins the higher version counts."""
+    """An operator put a unit on ``node`` (QUORUM H3); of two pins the higher version counts.
+
+    ``node`` empty: nowhere any more. ``rest_ns`` 0: until somebody ends it.
+    """
 
     node: str
     version: int
-    rest_ns: Duration
+    rest_ns: Duration = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,14 @@ class Hearing:
 
 
 @dataclass(frozen=True, slots=True)
+class Speaker:
+    """The sender's adverts for ``instance`` come from ``source``: so they are not foreign."""
+
+    instance: str
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Echo:
     """The sender heard ``node`` on the channel so long ago, and its nonce was this one.
 
@@ -143,6 +154,7 @@ class Heartbeat:
     echoes: tuple[Echo, ...] = ()
     units: tuple[UnitReport, ...] = ()
     hearings: tuple[Hearing, ...] = ()
+    speakers: tuple[Speaker, ...] = ()
     part: int = 0
     parts: int = 1
 

@@ -118,6 +118,20 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class PinOrder:
+    """An operator puts ``unit`` on ``node`` (cluster mode, QUORUM H3); empty: nowhere any more.
+
+    ``count`` grows with every such order for the unit: a count that grew is the order.
+    ``for_ns`` 0: until somebody ends it.
+    """
+
+    unit: str
+    node: str
+    count: int
+    for_ns: Duration = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """What an operator wants of this node beyond its configuration; the whole of it, each time.
 
@@ -126,11 +140,13 @@ class Orders:
       ``preempt`` says, because their mastership was given away on purpose.
     * ``step_downs``: how often each unit was told to give its mastership away; a count that grew
       is the order, so that it is carried out once however often it is repeated.
+    * ``pins``: cluster mode has these instead of ``held`` and ``step_downs``.
     """
 
     maintenance: bool = False
     held: tuple[str, ...] = ()
     step_downs: tuple[tuple[str, int], ...] = ()
+    pins: tuple[PinOrder, ...] = ()
 
 
 # --- configuration as the engine needs it -----------------------------------------------------
@@ -217,17 +233,44 @@ class GroupConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberConfig:
+    """A member of the cluster and all addresses that it sends from and is reached at."""
+
+    name: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """The channel between the nodes; the same on all of them.
+
+    ``nodes`` include this one. ``keys``: the first signs, all verify. ``digest`` (8 bytes) covers
+    what must be equal on all nodes: two that differ are an alarm (drift).
+    """
+
+    name: str
+    nodes: tuple[MemberConfig, ...]
+    keys: tuple[bytes, ...] = field(repr=False)
+    digest: bytes
+    port: int = 3112
+    heartbeat_interval_ns: Duration = 100 * MILLISECOND_NS
+    heartbeat_timeout_ns: Duration = SECOND_NS
+    witnesses: tuple[MemberConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Everything the core decides by. ``generation`` grows with every (re)load.
 
     A *unit* is what moves as one: a group, or an instance that is in none. Names of groups and
-    instances are distinct.
+    instances are distinct. Without ``cluster``: plain VRRP.
     """
 
     node: str
     instances: tuple[InstanceConfig, ...]
     generation: int = 0
     groups: tuple[GroupConfig, ...] = ()
+    cluster: ClusterConfig | None = None
 
 
 # --- the host as the kernel tells it ----------------------------------------------------------
@@ -380,6 +423,10 @@ class Reason(Enum):
     CLAIM_REFUSED = "kernel-refused-the-vip"
     SEND_REFUSED = "adverts-cannot-be-sent"
     CANNOT_LISTEN = "adverts-cannot-be-heard"
+    HANDED_OVER = "handed-over"  # the master named us, or its tombstone did
+    PREEMPTED = "preempted"  # we gave mastership to a better node that asked for it
+    HANDOVER_FAILED = "handover-failed"  # nobody took what we gave: we are master again
+    ADVERTS_LOST = "adverts-lost"  # another node hears more of the VIPs' network than we do
     CHECK_PENDING = "waiting-for-checks"
     CHECK_FAILED = "check-failed"
     TRACKED_INTERFACE_DOWN = "tracked-interface-down"
@@ -409,6 +456,12 @@ class NoteKind(Enum):
     PRIORITY_CHANGED = "priority-changed"
     HEALTH_STALE = "health-stale"
     HEALTH_FRESH = "health-fresh"
+    MEMBER_ALIVE = "member-alive"  # heard on the channel (again)
+    MEMBER_LOST = "member-lost"
+    MEMBER_LEFT = "member-left"  # it said that it ends, or its supervisor that it died
+    MESSAGE_DISCARDED = "message-discarded"
+    HANDOVER = "handover"  # fields: step (offered, refused, taken, failed, ...), node, term
+    PIN = "pin"  # fields: node (empty: none), version, because
 
 
 FieldValue: TypeAlias = str | int
@@ -424,40 +477,11 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class VipSnapshot:
-    address: str
-    interface: str
-    present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MasterSnapshot:
-    """The master as this node knows it; ``node`` is empty where only the address is known."""
-
-    node: str
-    address: str
-    priority: int
-
-
-@dataclass(frozen=True, slots=True)
 class Contribution:
     """One named part of the effective priority."""
 
     name: str
     weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrackSnapshot:
-    """One track as it counts now. ``number`` as in ``Verdict``; ``weight`` None: FAULT."""
-
-    label: str
-    kind: TrackKind
-    health: Health
-    weight: int | None
-    reverse: bool
-    contribution: int
-    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,56 +492,3 @@ class Alarm:
     since_ns: Instant
     subject: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceSnapshot:
-    """One instance at one instant; instants are CLOCK_BOOTTIME ns, None where nothing runs.
-
-    ``unit`` is the group that it is in, or its own name. ``held``: it does not take over from a
-    live master because its mastership was given away on purpose.
-    """
-
-    name: str
-    interface: str
-    vrid: int
-    version: int
-    state: State
-    since_ns: Instant
-    reason: Reason
-    detail: str
-    faults: tuple[str, ...]
-    priority_base: int
-    priority_effective: int
-    contributions: tuple[Contribution, ...]
-    master: MasterSnapshot | None
-    source: str
-    vips: tuple[VipSnapshot, ...]
-    lease: LeaseState
-    claim: ClaimState
-    deadline_ns: Instant | None
-    deadline_means: str
-    master_down_interval_ns: Duration
-    takeover_floor_ns: Duration
-    skew_ns: Duration
-    learned_interval_ns: Duration
-    last_advert_heard_ns: Instant | None
-    counters: Mapping[str, int]
-    discarded: Mapping[str, int]
-    unit: str = ""
-    tracks: tuple[TrackSnapshot, ...] = ()
-    held: bool = False
-    preempt: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole node at instant ``now_ns``."""
-
-    now_ns: Instant
-    node: str
-    generation: int
-    instances: tuple[InstanceSnapshot, ...]
-    discarded_without_instance: Mapping[str, int]
-    alarms: tuple[Alarm, ...] = ()
-    maintenance: bool = False

@@ -52,11 +52,11 @@ from vipd.model import (
     NoteKind,
     Orders,
     Reason,
-    Snapshot,
     State,
     Verdict,
     Vip,
 )
+from vipd.snapshots import Snapshot
 
 
 def state(vip_count: int) -> EngineState:

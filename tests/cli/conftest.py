@@ -24,14 +24,11 @@ from vipd.model import (
     SECOND_NS,
     ClaimState,
     DiscardReason,
-    InstanceSnapshot,
     LeaseState,
-    MasterSnapshot,
     Reason,
-    Snapshot,
     State,
-    VipSnapshot,
 )
+from vipd.snapshots import InstanceSnapshot, MasterSnapshot, Snapshot, VipSnapshot
 from vipd.supervisor.control import SOCKET_NAME, ControlServer
 from vipd.supervisor.status import node_status
 

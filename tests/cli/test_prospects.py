@@ -14,17 +14,8 @@ from tests.cli.conftest import BACKUP, MASTER, FakeDaemon
 from vipd.cli.app import app
 from vipd.cli.prospects import arithmetic, prospects
 from vipd.core.track import Tracker, effective_priority
-from vipd.model import (
-    Contribution,
-    Health,
-    InstanceSnapshot,
-    MasterSnapshot,
-    Reason,
-    State,
-    Track,
-    TrackKind,
-    Verdict,
-)
+from vipd.model import Contribution, Health, Reason, State, Track, TrackKind, Verdict
+from vipd.snapshots import InstanceSnapshot, MasterSnapshot
 from vipd.supervisor.status import instance_status
 
 BOTH = (Health.HEALTHY, Health.UNHEALTHY)

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from tests.cli.conftest import BACKUP, FAULT, MASTER, PROGRAM, FakeDaemon, vipd
 from vipd.cli.app import app
 from vipd.cli.wording import moment, span
-from vipd.model import Health, State, TrackKind, TrackSnapshot
+from vipd.model import Health, State, TrackKind
+from vipd.snapshots import TrackSnapshot
 
 
 def status(daemon: FakeDaemon, *options: str) -> str:

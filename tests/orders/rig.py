@@ -21,15 +21,14 @@ from vipd.model import (
     Address,
     Family,
     InstanceConfig,
-    InstanceSnapshot,
     Instant,
     Note,
     NoteKind,
     Orders,
     Reason,
-    Snapshot,
     State,
 )
+from vipd.snapshots import InstanceSnapshot, Snapshot
 from vipd.supervisor.operator import Means, Operator
 from vipd.supervisor.orders import OrderFile
 

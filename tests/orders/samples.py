@@ -10,15 +10,13 @@ from vipd.model import (
     ClaimState,
     Family,
     InstanceConfig,
-    InstanceSnapshot,
     Instant,
     LeaseState,
-    MasterSnapshot,
     NodeConfig,
     Reason,
-    Snapshot,
     State,
 )
+from vipd.snapshots import InstanceSnapshot, MasterSnapshot, Snapshot
 
 NOW_NS = 1_000 * SECOND_NS
 MASTER_DOWN_NS = 3_414 * MILLISECOND_NS

@@ -8,7 +8,8 @@ import pytest
 
 from tests.orders.samples import API, NOW_NS, OWNER, PEER, WEB, WEB6, node, shot, snapshot
 from vipd.adapters.listeners import Listeners
-from vipd.model import MILLISECOND_NS, InstanceSnapshot, State
+from vipd.model import MILLISECOND_NS, State
+from vipd.snapshots import InstanceSnapshot
 from vipd.supervisor.handover import (
     OPEN,
     Fate,

@@ -15,6 +15,8 @@ RemoveStray            AddressGone
 Announce               nothing: frames may be lost anyway, repeats are scheduled
 OpenGate, ShutGate     GateOpened, GateShut
 ResyncKernel           KernelResynced
+SendMessage            nothing: what is lost is repeated
+KeepWill               nothing; it is kept before the actions behind it are carried out
 Note, Finished         nothing
 =====================  ===================================================================
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from vipd.members import Message, Tombstone
 from vipd.model import Address, Advert, HostAddress, InstanceConfig, Note, Vip
 
 
@@ -103,6 +106,26 @@ class ResyncKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Say ``message`` on the channel, on every path: to the member ``to``, or to all (empty)."""
+
+    message: Message
+    to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepWill:
+    """The last will (QUORUM §10), all of it: what is to be said for this engine once it is dead
+    and its VIPs are gone. Replaces what was kept before.
+
+    ``tombstones`` by member; then ``goodbyes``, adverts of priority 0.
+    """
+
+    tombstones: tuple[tuple[str, Tombstone], ...]
+    goodbyes: tuple[SendAdvert, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Everything is released; the process may end."""
 
@@ -117,6 +140,8 @@ Action: TypeAlias = (
     | OpenGate
     | ShutGate
     | ResyncKernel
+    | SendMessage
+    | KeepWill
     | Note
     | Finished
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from vipd.core.actions import AddAddresses, RemoveAddresses, RenewAddresses
+from vipd.members import ChannelDiscard, Owner, Received
 from vipd.model import (
     Address,
     Advert,
@@ -44,6 +45,17 @@ class OrdersGiven:
     """What the operator wants beyond the configuration: all of it, each time."""
 
     orders: Orders
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Who this engine is, for its whole life; comes once, before everything else.
+
+    ``seed``: random bytes, from which the nonces that it tells its peers follow.
+    """
+
+    owner: Owner
+    seed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,24 @@ class AdvertRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageHeard:
+    """A member of the cluster said something; ``source`` is the address that it came from."""
+
+    received: Received
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRejected:
+    """A datagram of the channel was discarded; ``sender`` is empty where none was proved."""
+
+    reason: ChannelDiscard
+    sender: str
+    source: Address
+    detail: str = field(default="", compare=False)  # words for people
+
+
+@dataclass(frozen=True, slots=True)
 class RivalAnnounced:
     """Somebody else's ARP or NA claimed ``address`` with ``mac`` on the link ``index``."""
 
@@ -189,7 +219,8 @@ class GateShut:
 
 
 Event: TypeAlias = (
-    Configured
+    Identified
+    | Configured
     | HealthReported
     | OrdersGiven
     | StopRequested
@@ -203,6 +234,8 @@ Event: TypeAlias = (
     | AddressGone
     | AdvertHeard
     | AdvertRejected
+    | MessageHeard
+    | MessageRejected
     | RivalAnnounced
     | AdvertSent
     | AdvertFailed

@@ -72,13 +72,13 @@ from vipd.model import (
     NoteKind,
     Orders,
     Reason,
-    Snapshot,
     State,
     TrackKind,
     Verdict,
     VipKey,
     format_address,
 )
+from vipd.snapshots import Snapshot
 
 STRAY_RETRY_NS = SECOND_NS
 """After this long a stray that is still there is removed again."""

@@ -6,14 +6,8 @@ from vipd.core.host import HostView
 from vipd.core.router import Router
 from vipd.core.timing import takeover_floor_ns
 from vipd.core.unit import Unit
-from vipd.model import (
-    InstanceConfig,
-    InstanceSnapshot,
-    MasterSnapshot,
-    State,
-    VipSnapshot,
-    format_address,
-)
+from vipd.model import InstanceConfig, State, format_address
+from vipd.snapshots import InstanceSnapshot, MasterSnapshot, VipSnapshot
 
 _DEADLINE_MEANS = {
     State.BACKUP: "takes over unless a master is heard",

@@ -33,9 +33,9 @@ from vipd.model import (
     Reason,
     Track,
     TrackKind,
-    TrackSnapshot,
     Verdict,
 )
+from vipd.snapshots import TrackSnapshot
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 1, 254
 FAULT_NUMBER = -254

@@ -47,7 +47,6 @@ from vipd.model import (
     Address,
     Duration,
     Health,
-    InstanceSnapshot,
     Instant,
     NodeConfig,
     Note,
@@ -56,6 +55,7 @@ from vipd.model import (
 )
 from vipd.sim.kernel import ENODEV, FakeKernel
 from vipd.sim.world import World
+from vipd.snapshots import InstanceSnapshot
 from vipd.translate import OutgoingAdvert, Translator
 from vipd.wire.receiver import GROUP_IPV4, GROUP_IPV6
 

@@ -40,7 +40,8 @@ from vipd.ipc import (
     StopWanted,
     ToEngine,
 )
-from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Orders, Reason, Snapshot
+from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Orders, Reason
+from vipd.snapshots import Snapshot
 from vipd.supervisor import entries, leftovers, log
 from vipd.supervisor.control import ASKER, SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard

@@ -27,12 +27,11 @@ from vipd.model import (
     SECOND_NS,
     Duration,
     InstanceConfig,
-    InstanceSnapshot,
     Instant,
     NodeConfig,
-    Snapshot,
     State,
 )
+from vipd.snapshots import InstanceSnapshot, Snapshot
 
 PATIENCE_NS = SECOND_NS
 """Beyond the time after which any backup takes over from a silent master."""

@@ -36,11 +36,11 @@ from vipd.model import (
     NoteKind,
     Orders,
     Reason,
-    Snapshot,
     State,
     family_of,
     parse_address,
 )
+from vipd.snapshots import Snapshot
 from vipd.supervisor import handover
 from vipd.supervisor.handover import Fate, OrderRefused, Outcome, UnitView
 from vipd.supervisor.order_answers import Answer, answer, fate_of, held, recovery, span, spell

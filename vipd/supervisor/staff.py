@@ -25,7 +25,8 @@ from vipd.adapters.journal import Journal
 from vipd.adapters.journal_entry import Query
 from vipd.duties import Duties
 from vipd.ipc import HealthState, ToEngine
-from vipd.model import Alarm, Note, NoteKind, Snapshot, Verdict
+from vipd.model import Alarm, Note, NoteKind, Verdict
+from vipd.snapshots import Snapshot
 from vipd.supervisor import entries, log
 from vipd.supervisor.alarms import (
     ENGINE_RESTARTING,

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vipd.model import (
-    MILLISECOND_NS,
-    SECOND_NS,
-    InstanceSnapshot,
-    Instant,
-    LeaseState,
-    Snapshot,
-    TrackSnapshot,
-)
+from vipd.model import MILLISECOND_NS, SECOND_NS, Instant, LeaseState
+from vipd.snapshots import InstanceSnapshot, Snapshot, TrackSnapshot
 from vipd.supervisor.words import spell
 
 

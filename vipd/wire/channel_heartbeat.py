@@ -94,6 +94,10 @@ REASON_CODES = {
     Reason.CHECK_PENDING: 25,
     Reason.CHECK_FAILED: 26,
     Reason.TRACKED_INTERFACE_DOWN: 27,
+    Reason.HANDED_OVER: 28,
+    Reason.PREEMPTED: 29,
+    Reason.HANDOVER_FAILED: 30,
+    Reason.ADVERTS_LOST: 31,
 }
 """Numbers on the wire: given once, never given again to another reason. 0: none of them."""
 
