@@ -20,6 +20,7 @@ from vipd.members import (
     Refusal,
     RefusalReason,
     Refused,
+    Speaker,
     Taken,
     Taking,
     Tombstone,
@@ -76,6 +77,7 @@ FULL_BEAT = heartbeat(
         ),
     ),
     hearings=(Hearing("web", "lb2", 1_000 * MILLISECOND_NS),),
+    speakers=(Speaker("web", ADDRESS), Speaker("web6", SECOND_ADDRESS)),
 )
 
 
@@ -119,8 +121,9 @@ nonces = st.binary(min_size=16, max_size=16)
 numbers64 = st.integers(0, (1 << 64) - 1)
 bytes8 = st.integers(0, 255)
 durations = st.integers(0, (1 << 32) - 1).map(lambda ms: ms * MILLISECOND_NS)
+addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 owners = st.builds(Owner, names, numbers64, numbers64)
-pins = st.builds(Pin, names, st.integers(0, (1 << 32) - 1), durations)
+pins = st.builds(Pin, st.just("") | names, st.integers(0, (1 << 32) - 1), durations)
 units = st.builds(
     UnitReport,
     unit=names,
@@ -153,6 +156,7 @@ beats = st.builds(
     echoes=lists(st.builds(Echo, names, nonces, durations)),
     units=lists(units),
     hearings=lists(st.builds(Hearing, names, names, durations)),
+    speakers=lists(st.builds(Speaker, names, addresses)),
 )
 gifts = st.builds(Gift, names, numbers64, bytes8, names)
 acts = st.one_of(

@@ -76,6 +76,8 @@ def attack(receiver: Inbox, beginnings: list[bytes], luck: random.Random, rounds
             case 1:
                 read(receiver, mutated(data, luck))
             case 2:
+                if luck.random() < 0.5:
+                    receiver.forget("lb1")
                 read(receiver, proved(mutated(data[:-PROOF_LENGTH], luck)))
             case _:
                 receiver.forget("lb1")  # else most would be told to be replays, and never read

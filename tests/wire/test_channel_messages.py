@@ -15,6 +15,7 @@ from channel_samples import (
     LB1,
     LB2,
     NONCE,
+    SECOND_ADDRESS,
     UNIT,
     acts,
     beats,
@@ -26,9 +27,10 @@ from channel_samples import (
 )
 from hypothesis import given, settings
 
-from vipd.errors import InvariantViolated
+from vipd.errors import ChannelError, InvariantViolated
 from vipd.members import (
     Acting,
+    ChannelDiscard,
     Echo,
     Gift,
     Go,
@@ -36,7 +38,9 @@ from vipd.members import (
     Hearing,
     Heartbeat,
     Owner,
+    Pin,
     RefusalReason,
+    Speaker,
     Tombstone,
     UnitReport,
 )
@@ -64,6 +68,7 @@ def joined(parts: list[object]) -> Heartbeat:
         echoes=tuple(echo for beat in beats for echo in beat.echoes),
         units=tuple(unit for beat in beats for unit in beat.units),
         hearings=tuple(hearing for beat in beats for hearing in beat.hearings),
+        speakers=tuple(speaker for beat in beats for speaker in beat.speakers),
         part=0,
         parts=1,
     )
@@ -104,7 +109,9 @@ def test_any_acting_message_arrives_whole(message: Acting) -> None:
 def test_510_units_are_spread_over_datagrams_that_can_be_read_alone() -> None:
     units = tuple(replace(UNIT, unit=f"unit-{number}") for number in range(510))
     hearings = tuple(Hearing(unit.unit, "lb2", MILLISECOND_NS) for unit in units)
-    beat = heartbeat(units=units, hearings=hearings, echoes=(Echo("lb2", NONCE, 0),))
+    speakers = tuple(Speaker(unit.unit, SECOND_ADDRESS) for unit in units)
+    echoes = (Echo("lb2", NONCE, 0),)
+    beat = heartbeat(units=units, hearings=hearings, speakers=speakers, echoes=echoes)
     parts = read_all(beat)
     assert len(parts) > 10
     assert joined(parts) == beat
@@ -164,9 +171,38 @@ def test_words_for_humans_are_cut_between_letters_and_cleaned() -> None:
     assert beat.units[0].detail == "a  [31m" + "é" * 28  # 7 + 2 * 28 = 63 bytes
 
 
-def test_version_1_has_no_echoes() -> None:
+def test_version_1_has_no_echoes_and_no_speakers() -> None:
     (beat,) = read_all(FULL_BEAT, version=1)
-    assert beat == replace(FULL_BEAT, echoes=())
+    assert beat == replace(FULL_BEAT, echoes=(), speakers=())
+
+
+@pytest.mark.parametrize("pin", [Pin("", 7), Pin("lb2", 7), Pin("", 7, 60_000 * MILLISECOND_NS)])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pin_that_was_ended_has_no_node_and_one_for_ever_no_rest(pin: Pin, version: int) -> None:
+    unit = replace(UNIT, pin=pin)
+    (beat,) = read_all(heartbeat(units=(unit,)), version=version)
+    assert isinstance(beat, Heartbeat)
+    assert beat.units == (unit,)
+
+
+@pytest.mark.parametrize("length", [0, 3, 5, 15, 17, 255])
+def test_an_address_has_4_or_16_bytes(length: int) -> None:
+    with pytest.raises(InvariantViolated):
+        outbox().datagrams(heartbeat(speakers=(Speaker("web", bytes(length)),)), 2)
+    datagram = one(heartbeat(speakers=(Speaker("web", ADDRESS),)))
+    end = b"\x04" + ADDRESS
+    assert datagram[:-32].endswith(end)
+    said = proved(datagram[: -32 - len(end)] + bytes((length,)) + bytes(length))
+    with pytest.raises(ChannelError) as caught:
+        inbox().read(said, ADDRESS)
+    assert caught.value.reason is ChannelDiscard.BODY
+
+
+def test_an_address_that_ends_too_early() -> None:
+    datagram = one(heartbeat(speakers=(Speaker("web", SECOND_ADDRESS),)))
+    with pytest.raises(ChannelError) as caught:
+        inbox().read(proved(datagram[:-33]), ADDRESS)
+    assert caught.value.reason is ChannelDiscard.BODY
 
 
 def test_every_word_has_a_number_of_its_own() -> None:
@@ -199,7 +235,8 @@ def test_what_cannot_be_said_is_our_own_fault(message: Heartbeat | Acting) -> No
 
 def test_the_layout_is_the_one_on_the_page() -> None:
     """Byte by byte, written down here a second time."""
-    datagram = one(heartbeat(echoes=(Echo("lb2", NONCE, 5_000_000),)))
+    speakers = (Speaker("web", ADDRESS),)
+    datagram = one(heartbeat(echoes=(Echo("lb2", NONCE, 5_000_000),), speakers=speakers))
     assert datagram[:8] == b"VIPC\x02\x01\x02\x01"
     assert datagram[8:16] == hashlib.sha256(b"edge").digest()[:8]
     assert datagram[16:40] == struct.pack("!QQQ", 7, 0xA1, 1)
@@ -212,6 +249,7 @@ def test_the_layout_is_the_one_on_the_page() -> None:
         + b"\x01" b"\x00" + NONCE + struct.pack("!I", 5)
         + b"\x01" b"\x03web" + bytes((4, 3, 150, 150, 0)) + struct.pack("!QI", 3, 0) + b"\x01\x00"
         + b"\x00"
+        + b"\x01" b"\x03web" b"\x04" + bytes((192, 0, 2, 11))
     )  # fmt: skip
     go = one(Go(NONCE, LB1, (Gift("web", 3, 1, "lb2"),)))
     assert go[44:-32] == (

@@ -23,7 +23,7 @@ Versions
 Each release speaks two wire versions, and each datagram says which two. A member speaks the highest
 version that everybody understands (``common_version``); a datagram of a version that is not known
 is counted, and ``ChannelError.speaks`` says what its sender could say instead. Version 2 added the
-echoes of heartbeats. Version 1 is what to say to a member that has not been heard yet.
+echoes and the speakers of heartbeats. Version 1 is what to say before anybody has been heard.
 """
 
 from __future__ import annotations

@@ -233,6 +233,13 @@ class Cursor:
             raise self.fault("a text with control characters")
         return text
 
+    def take(self, length: int) -> bytes:
+        data = self._data[self._at : self._at + length]
+        if len(data) != length:
+            raise self.fault("it ends too early")
+        self._at += length
+        return data
+
     def rest(self) -> bytes:
         return self._data[self._at :]
 

@@ -13,13 +13,16 @@ none; durations are milliseconds)::
     1     count, then so many echoes   (from version 2 on)
     1     count, then so many units
     1     count, then so many hearings
+    1     count, then so many speakers (from version 2 on)
 
     echo     node 1, nonce 16, ago 4
     unit     name, state 1, reason 1, priority 1, base 1, flags 1, term 8, healthy for 4, master 1,
              detail (text), then the pin if there is one: node 1, version 4, rest 4
     hearing  instance (name), node 1, ago 4
+    speaker  instance (name), then 1 length of the address: 4 or 16, and so many bytes
 
-Flags of a unit: 1 held, 2 wants to preempt, 4 has a pin.
+Flags of a unit: 1 held, 2 wants to preempt, 4 has a pin. The node of a pin is 255 where an operator
+ended it; its rest is 0 where it has no end.
 
 Each part has a table of its own, so that it can be read alone: UDP may lose the others.
 """
@@ -27,8 +30,8 @@ Each part has a table of its own, so that it can be read alone: UDP may lose the
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 from vipd.errors import InvariantViolated
 from vipd.members import (
@@ -38,12 +41,14 @@ from vipd.members import (
     Hearing,
     Heartbeat,
     Pin,
+    Speaker,
     UnitReport,
 )
 from vipd.model import MILLISECOND_NS, Duration, Reason, State
 from vipd.wire.channel_frame import Cursor, packed_name, packed_text
 
 ECHOES_SINCE = 2
+SPEAKERS_SINCE = 2
 
 _HEAD = struct.Struct(f"!IHHB{NONCE_LENGTH}s{CONFIGURATION_DIGEST_LENGTH}s")
 _ECHO = struct.Struct(f"!B{NONCE_LENGTH}sI")
@@ -54,6 +59,7 @@ _HEARING = struct.Struct("!BI")
 _MAINTENANCE, _NOT_COMPLETE = 1, 2
 _HELD, _WANTS_PREEMPT, _HAS_PIN = 1, 2, 4
 _NOBODY = 255
+_ADDRESS_LENGTHS = (4, 16)
 _MOST_IN_A_LIST = 255
 _MOST_PARTS = 0xFFFF
 _LONGEST_MS = 0xFFFF_FFFF
@@ -142,10 +148,10 @@ class _Table:
 class _Part:
     """What goes into one datagram."""
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, room: int, lists: int) -> None:
+        self._room = room - lists
         self.table = _Table()
-        self.lists: tuple[list[bytes], ...] = ([], [], [])
+        self.lists: tuple[list[bytes], ...] = tuple([] for _ in range(lists))
         self._size = 0
 
     def add(self, where: int, write: Callable[[Record, _Table], bytes], record: Record) -> bool:
@@ -171,31 +177,37 @@ def heartbeat_bodies(beat: Heartbeat, version: int, room: int) -> list[bytes]:
     if any(len(nonce) != NONCE_LENGTH for nonce in (beat.nonce, *(e.nonce for e in beat.echoes))):
         raise InvariantViolated("a nonce of the wrong length")
     software = packed_text(beat.software)
-    fixed = _HEAD.size + len(software) + 3
-    records = _records(beat, version)
-    parts = [_Part(room - fixed)]
-    for where, write, record in records:
-        if not parts[-1].add(where, write, record):
-            parts.append(_Part(room - fixed))
+    room -= _HEAD.size + len(software)
+    lists = _lists(beat, version)
+    parts = [_Part(room, len(lists))]
+    for where, (write, records) in enumerate(lists):
+        for record in records:
             if not parts[-1].add(where, write, record):
-                raise InvariantViolated(f"a datagram has no room for {record}")
+                parts.append(_Part(room, len(lists)))
+                if not parts[-1].add(where, write, record):
+                    raise InvariantViolated(f"a datagram has no room for {record}")
     if len(parts) > _MOST_PARTS:
         raise InvariantViolated(f"a heartbeat of {len(parts)} datagrams")
     flags = (_MAINTENANCE if beat.maintenance else 0) | (0 if beat.complete else _NOT_COMPLETE)
     bodies = []
     for number, part in enumerate(parts):
         head = _HEAD.pack(beat.beat, number, len(parts), flags, beat.nonce, beat.configuration)
-        lists = part.lists if version >= ECHOES_SINCE else part.lists[1:]
-        packed = b"".join(bytes((len(items),)) + b"".join(items) for items in lists)
+        packed = b"".join(bytes((len(items),)) + b"".join(items) for items in part.lists)
         bodies.append(head + software + part.table.packed() + packed)
     return bodies
 
 
-def _records(beat: Heartbeat, version: int) -> Iterator[tuple[int, Callable[..., bytes], object]]:
+_List: TypeAlias = tuple[Callable[[Any, _Table], bytes], tuple[Any, ...]]
+
+
+def _lists(beat: Heartbeat, version: int) -> list[_List]:
+    """What a heartbeat of ``version`` lists, in its order on the wire."""
+    lists: list[_List] = [(_write_unit, beat.units), (_write_hearing, beat.hearings)]
     if version >= ECHOES_SINCE:
-        yield from ((0, _write_echo, echo) for echo in beat.echoes)
-    yield from ((1, _write_unit, unit) for unit in beat.units)
-    yield from ((2, _write_hearing, hearing) for hearing in beat.hearings)
+        lists.insert(0, (_write_echo, beat.echoes))
+    if version >= SPEAKERS_SINCE:
+        lists.append((_write_speaker, beat.speakers))
+    return lists
 
 
 def _write_echo(echo: Echo, table: _Table) -> bytes:
@@ -230,6 +242,13 @@ def _write_hearing(hearing: Hearing, table: _Table) -> bytes:
     return head + _HEARING.pack(table.number(hearing.node), _milliseconds(hearing.ago_ns))
 
 
+def _write_speaker(speaker: Speaker, _table: _Table) -> bytes:
+    source = speaker.source
+    if len(source) not in _ADDRESS_LENGTHS:
+        raise InvariantViolated(f"an address of {len(source)} bytes")
+    return packed_name(speaker.instance) + bytes((len(source),)) + source
+
+
 def _milliseconds(duration_ns: Duration) -> int:
     return min(duration_ns // MILLISECOND_NS, _LONGEST_MS)
 
@@ -249,6 +268,7 @@ def read_heartbeat(cursor: Cursor, version: int) -> Heartbeat:
     echoes = _read_list(cursor, names, _read_echo) if version >= ECHOES_SINCE else ()
     units = _read_list(cursor, names, _read_unit)
     hearings = _read_list(cursor, names, _read_hearing)
+    speakers = _read_list(cursor, names, _read_speaker) if version >= SPEAKERS_SINCE else ()
     cursor.end()
     return Heartbeat(
         beat=beat,
@@ -260,6 +280,7 @@ def read_heartbeat(cursor: Cursor, version: int) -> Heartbeat:
         echoes=echoes,
         units=units,
         hearings=hearings,
+        speakers=speakers,
         part=part,
         parts=parts,
     )
@@ -287,7 +308,8 @@ def _read_unit(cursor: Cursor, names: list[str]) -> UnitReport:
     pin = None
     if flags & _HAS_PIN:
         number, pin_version, rest_ms = cursor.unpack(_PIN)
-        pin = Pin(_named(cursor, names, number), pin_version, rest_ms * MILLISECOND_NS)
+        node = _named_or_nobody(cursor, names, number)
+        pin = Pin(node, pin_version, rest_ms * MILLISECOND_NS)
     return UnitReport(
         unit,
         _STATES[state],
@@ -295,7 +317,7 @@ def _read_unit(cursor: Cursor, names: list[str]) -> UnitReport:
         priority,
         base,
         term,
-        "" if master == _NOBODY else _named(cursor, names, master),
+        _named_or_nobody(cursor, names, master),
         detail,
         bool(flags & _HELD),
         bool(flags & _WANTS_PREEMPT),
@@ -308,6 +330,17 @@ def _read_hearing(cursor: Cursor, names: list[str]) -> Hearing:
     instance = cursor.name()
     number, ago_ms = cursor.unpack(_HEARING)
     return Hearing(instance, _named(cursor, names, number), ago_ms * MILLISECOND_NS)
+
+
+def _read_speaker(cursor: Cursor, _names: list[str]) -> Speaker:
+    instance, length = cursor.name(), cursor.count()
+    if length not in _ADDRESS_LENGTHS:
+        raise cursor.fault(f"an address of {length} bytes")
+    return Speaker(instance, cursor.take(length))
+
+
+def _named_or_nobody(cursor: Cursor, names: list[str], number: int) -> str:
+    return "" if number == _NOBODY else _named(cursor, names, number)
 
 
 def _named(cursor: Cursor, names: list[str], number: int) -> str:
