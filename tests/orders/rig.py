@@ -29,7 +29,8 @@ from vipd.model import (
     State,
 )
 from vipd.snapshots import InstanceSnapshot, Snapshot
-from vipd.supervisor.operator import Means, Operator
+from vipd.supervisor.means import Means
+from vipd.supervisor.operator import Operator
 from vipd.supervisor.orders import OrderFile
 
 WALL = 1_800_000_000.0

@@ -47,7 +47,8 @@ from vipd.supervisor.control import ASKER, SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
 from vipd.supervisor.hooks import LONGEST_LEAVING_S
 from vipd.supervisor.loader import ConfigurationRefused, load_again
-from vipd.supervisor.operator import Means, Operator
+from vipd.supervisor.means import Means
+from vipd.supervisor.operator import Operator
 from vipd.supervisor.orders import OrderFile
 from vipd.supervisor.staff import STOP_BUDGET_S, Staff
 from vipd.supervisor.status import node_status

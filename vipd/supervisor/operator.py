@@ -16,22 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
-from vipd.adapters.clock import boottime_ns
-from vipd.adapters.listeners import Listeners, find_listeners
+from vipd.adapters.listeners import Listeners
 from vipd.errors import AdapterError
 from vipd.model import (
     Address,
     InstanceConfig,
     Instant,
-    NodeConfig,
     Note,
     NoteKind,
     Orders,
@@ -40,14 +35,11 @@ from vipd.model import (
     family_of,
     parse_address,
 )
-from vipd.snapshots import Snapshot
 from vipd.supervisor import handover
 from vipd.supervisor.handover import Fate, OrderRefused, Outcome, UnitView
+from vipd.supervisor.means import POLL_S, Means
 from vipd.supervisor.order_answers import Answer, answer, fate_of, held, recovery, span, spell
 from vipd.supervisor.orders import OrderFile, OrdersNotKept
-
-POLL_S = 0.02
-"""How often a snapshot is taken while a takeover is awaited: it measures nothing, adverts do."""
 
 LISTENERS_TIMEOUT_S = 1.0
 SAVE_TIMEOUT_S = 2.0
@@ -55,31 +47,6 @@ LONGEST_SLEEP_S = 10.0
 """The wall clock may be set meanwhile: an end that it skipped is found within this time."""
 
 MOST_HEARD = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What the operator's commands need of the daemon.
-
-    * ``snapshot``: a fresh one; an old one, or None, where the engine does not answer.
-    * ``config``: the configuration in force. ``nodes``: every node that the file names.
-    * ``neighbours``: addresses of the other nodes' adverts for an instance, as far as the file
-      says them; ``send``: tell the engine, until it has taken it.
-    * ``leaving``: run those hooks of these units, within their budget.
-    * ``journal``: kind, subject, fields.
-    """
-
-    snapshot: Callable[[], Awaitable[Snapshot | None]]
-    config: Callable[[], NodeConfig]
-    nodes: Callable[[], Sequence[str]]
-    leaving: Callable[[Sequence[str], Reason], Awaitable[None]]
-    send: Callable[[Orders], None]
-    journal: Callable[[str, str, Mapping[str, Any]], object]
-    neighbours: Callable[[str], Sequence[Address]] = lambda _instance: ()
-    find: Callable[..., Awaitable[Listeners]] = find_listeners
-    wall: Callable[[], float] = time.time
-    now_ns: Callable[[], Instant] = boottime_ns
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Operator:
@@ -309,11 +276,7 @@ class Operator:
     # --- looking ------------------------------------------------------------------------------
 
     async def _units(self) -> Mapping[str, UnitView]:
-        asked_ns = self._means.now_ns()
-        snapshot = await self._means.snapshot()
-        if snapshot is None or snapshot.now_ns < asked_ns:
-            raise OrderRefused("the engine does not answer just now; see the log, then try again")
-        return handover.units_of(snapshot, self._means.config())
+        return handover.units_of(await self._means.look(), self._means.config())
 
     async def _demand_successor(self, units: Sequence[UnitView], force: bool) -> None:
         """Raises OrderRefused if one of ``units`` has nobody who could take it over."""
