@@ -16,14 +16,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from vipd.cli.client import SOCKET_NAME, ask
+from vipd.lab.cluster import Cluster
 from vipd.lab.hosts import INTERFACE, Host, descendants, kill_tree, signal_all, wait_for
 from vipd.model import SECOND_NS, Instant
 
 VIPD_COMMAND_VARIABLE = "VIPD_LAB_COMMAND"
 _VIPD_MAIN = "from vipd.cli import main; main()"  # the console script, installed or not
+_ENGINE_MODULE = b"vipd.engine"
 _READY_S = 20.0
 _STOP_S = 20.0
 
@@ -229,11 +233,20 @@ def vipd_command() -> list[str]:
     return shlex.split(configured) if configured else [sys.executable, "-c", _VIPD_MAIN]
 
 
+def _is_engine(pid: int) -> bool:
+    """By its command line, which is there from its exec until its death."""
+    try:
+        return _ENGINE_MODULE in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 class VipdNode(Speaker):
     """vipd on a host, with its files in the host's directory.
 
     ``extra`` is merged over the top level of the configuration (``checks``, ``fence``, ...),
-    ``more`` over the instance of each name (``track``, ``notify``, ...).
+    ``more`` over the instance of each name (``track``, ``notify``, ...). With ``cluster`` it runs
+    in cluster mode.
     """
 
     kind = "vipd"
@@ -245,9 +258,11 @@ class VipdNode(Speaker):
         extra: dict[str, object] | None = None,
         others: Sequence[tuple[str, Router]] = (),
         more: Mapping[str, Mapping[str, object]] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         super().__init__(host, router)
         self._more = more or {}
+        self._cluster = cluster
         self._routers = (("web", router), *others)
         self._extra = extra or {}
         self.config = host.directory / "vipd.yaml"
@@ -276,6 +291,7 @@ class VipdNode(Speaker):
 
     def configuration(self) -> dict[str, object]:
         """The content of ``vipd.yaml``."""
+        cluster = {} if self._cluster is None else {"cluster": self._cluster.section(self.host)}
         return {
             "node": self.host.name,
             "runtime_dir": str(self.host.directory / "run"),
@@ -285,6 +301,7 @@ class VipdNode(Speaker):
                 name: {**self._instance(router), **self._more.get(name, {})}
                 for name, router in self._routers
             },
+            **cluster,
             **self._extra,
         }
 
@@ -295,6 +312,14 @@ class VipdNode(Speaker):
 
     def is_ready(self, log: str) -> bool:
         return "BACKUP" in log or "MASTER" in log
+
+    def engine_pid(self) -> int:
+        """The engine that runs now; 0 if there is none."""
+        return next((pid for pid in self.pids() if _is_engine(pid)), 0)
+
+    def status(self) -> dict[str, Any]:
+        """What ``vipd status --json`` prints, without a process for it. Raises VipdError."""
+        return ask(self.host.directory / "run" / SOCKET_NAME, "/status")
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another vipd command on this node, with its configuration."""
