@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyroute2 import IPRoute
+
 from vipd.lab.capture import Frame, read_capture
+from vipd.lab.holders import Holding, read_line
 from vipd.lab.hosts import INTERFACE, Host, wait_for
 from vipd.lab.netns import BRIDGE, Lab
 from vipd.lab.outages import Answer, read_answers
@@ -102,6 +105,26 @@ class Capture(_Helper):
     def frames(self) -> list[Frame]:
         """The frames so far, with CLOCK_BOOTTIME instants."""
         return read_capture(self.path, self._clock_offset_ns)
+
+
+class Holders(_Helper):
+    """Who has which of these addresses, by the kernels of all hosts. Begin before they have any."""
+
+    def __init__(self, lab: Lab, addresses: Sequence[str]) -> None:
+        path = lab.switch.directory / "holders.log"
+        argv = _module("holders", "--out", str(path))
+        with lab.switch.namespace.inside(), IPRoute() as netlink:
+            for host in lab.hosts.values():
+                nsid = netlink.get_netnsid(fd=host.namespace.fd)["nsid"]  # given with its cable
+                argv += ["--host", f"{host.name}={nsid}"]
+        super().__init__(lab.switch, [*argv, *addresses], path)
+
+    def told(self) -> list[Holding]:
+        """Everything so far. Raises RuntimeError if nobody listens any more."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"holders ended with status {self._process.returncode}")
+        _, *lines = self.path.read_text().split("\n")[:-1]
+        return [read_line(line) for line in lines]
 
 
 def probe_http(host: Host, address: str, port: int = HTTP_PORT, timeout_s: float = 1.0) -> str:
