@@ -230,9 +230,9 @@ def test_both_keys_verify_and_the_older_one_is_told() -> None:
     receiver = inbox(keys=(NEW_KEY, KEY))
     box = outbox()
     assert receiver.read(one(FULL_BEAT, box), ADDRESS).old_key
-    box.key = NEW_KEY
+    box.configure("edge", NEW_KEY)
     assert not receiver.read(one(FULL_BEAT, box), ADDRESS).old_key
-    box.key = FOREIGN_KEY
+    box.configure("edge", FOREIGN_KEY)
     assert reason(one(FULL_BEAT, box), receiver) is ChannelDiscard.WRONG_KEY
 
 
@@ -240,12 +240,22 @@ def test_a_reload_changes_keys_and_addresses_and_forgets_no_number() -> None:
     receiver, box = inbox(), outbox()
     first = one(FULL_BEAT, box)
     receiver.read(first, ADDRESS)
-    receiver.configure((NEW_KEY, KEY), {"lb1": (ADDRESS,)})
+    receiver.configure("edge", (NEW_KEY, KEY), {"lb1": (ADDRESS,)})
     assert reason(first, receiver) is ChannelDiscard.REPLAY
     assert receiver.read(one(FULL_BEAT, box), ADDRESS).sequence == 2
     assert reason(one(FULL_BEAT, box), receiver, SECOND_ADDRESS) is ChannelDiscard.FOREIGN_ADDRESS
-    receiver.configure((NEW_KEY, KEY), {})
+    receiver.configure("edge", (NEW_KEY, KEY), {})
     assert reason(one(FULL_BEAT, box), receiver) is ChannelDiscard.UNKNOWN_SENDER
+
+
+def test_a_reload_that_renames_the_cluster_goes_on_with_the_numbers() -> None:
+    receiver, box = inbox(), outbox()
+    first = one(FULL_BEAT, box)
+    receiver.read(first, ADDRESS)
+    receiver.configure("core", (KEY,), {"lb1": (ADDRESS,)})
+    assert reason(one(FULL_BEAT, box), receiver) is ChannelDiscard.WRONG_CLUSTER
+    box.configure("core", KEY)
+    assert receiver.read(one(FULL_BEAT, box), ADDRESS).sequence == 3
 
 
 def test_a_forgotten_member_may_begin_again_with_a_lower_incarnation() -> None:

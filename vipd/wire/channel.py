@@ -87,12 +87,15 @@ class Outbox:
     def __init__(
         self, cluster: str, sender: Owner, key: bytes, *, speaks: Versions = SPOKEN
     ) -> None:
-        self._cluster = cluster_digest(cluster)
         self._sender = sender
         self._speaks = speaks
         self._sequence = 0
-        self.key = key
-        """Signs; may be replaced while running."""
+        self.configure(cluster, key)
+
+    def configure(self, cluster: str, key: bytes) -> None:
+        """After a reload. The numbers go on: their life does."""
+        self._cluster = cluster_digest(cluster)
+        self._key = key
 
     def datagrams(self, message: Message, version: int) -> tuple[bytes, ...]:
         """``message`` in as many datagrams as it needs; send each on every path.
@@ -118,7 +121,7 @@ class Outbox:
                 sender=self._sender,
                 sequence=sequence,
                 version=version,
-                key=self.key,
+                key=self._key,
                 speaks=self._speaks,
             )
             for sequence, body in enumerate(bodies, first)
@@ -145,16 +148,16 @@ class Inbox:
         *,
         known: Versions = SPOKEN,
     ) -> None:
-        self._cluster = cluster_digest(cluster)
         self._own = own
         self._known = known
         self._guards: dict[str, SenderGuard] = {}
-        self.configure(keys, addresses)
+        self.configure(cluster, keys, addresses)
 
     def configure(
-        self, keys: Sequence[bytes], addresses: Mapping[str, Collection[Address]]
+        self, cluster: str, keys: Sequence[bytes], addresses: Mapping[str, Collection[Address]]
     ) -> None:
         """After a reload. ``addresses`` are those that each other member sends from."""
+        self._cluster = cluster_digest(cluster)
         self._keys = tuple(keys)
         self._addresses = {name: frozenset(listed) for name, listed in addresses.items()}
         self._guards = {name: self._guards.get(name) or SenderGuard() for name in self._addresses}
