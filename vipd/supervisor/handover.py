@@ -1,4 +1,6 @@
-"""May mastership be given away now, and did somebody take it? Decisions on values only.
+"""Plain mode: may mastership be given away now, and did somebody take it? Values only.
+
+What is shared with cluster mode, whose own decisions stand in ``seats``, is here as well.
 
 Rules
 -----
@@ -192,15 +194,20 @@ class Fate(Enum):
     OPEN = "open"
     TAKEN = "taken"
     BACK = "back"
+    OVERRULED = "overruled"  # cluster mode: another operator put it on ``master`` meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a unit that was given away, and after how many ms."""
+    """What became of a unit that was given away, and after how many ms.
+
+    Not ``exact``: it was so when we looked, ``after_ms`` after the order, and may be since before.
+    """
 
     fate: Fate
     master: str = ""
     after_ms: int = 0
+    exact: bool = True
 
 
 OPEN = Outcome(Fate.OPEN)

@@ -10,6 +10,7 @@ from typing import Any
 
 from vipd.adapters.clock import boottime_ns
 from vipd.adapters.listeners import Listeners, find_listeners
+from vipd.duties import Duties
 from vipd.model import Address, Instant, NodeConfig, Orders, Reason
 from vipd.snapshots import Snapshot
 from vipd.supervisor.handover import OrderRefused
@@ -38,7 +39,7 @@ class Means:
     send: Callable[[Orders], None]
     journal: Callable[[str, str, Mapping[str, Any]], object]
     neighbours: Callable[[str], Sequence[Address]] = lambda _instance: ()
-    has_leaving: Callable[[str], bool] = lambda _unit: False
+    duties: Callable[[], Duties] = Duties
     find: Callable[..., Awaitable[Listeners]] = find_listeners
     wall: Callable[[], float] = time.time
     now_ns: Callable[[], Instant] = boottime_ns

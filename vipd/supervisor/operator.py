@@ -1,9 +1,10 @@
 """Carries an operator's commands through: ``vipd maintenance`` and ``vipd switchover``.
 
-The order of a command: look (a fresh snapshot), refuse what cannot be (``handover``), ask who
-listens (``listeners``), run the hooks for *leaving* while this node still serves, order, watch
-until another master is heard, answer. One command at a time; what ends an order by itself (its
-time, or this node being master again) needs no command.
+What follows is plain mode; in cluster mode ``pins`` does it. The order of a command: look (a fresh
+snapshot), refuse what cannot be (``handover``), ask who listens (``listeners``), run the hooks for
+*leaving* while this node still serves, order, watch until another master is heard, answer. One
+command at a time; what ends an order by itself (its time, or this node being master again) needs
+no command.
 
 If nobody takes over, a switchover heals itself: the core takes mastership again after its own
 takeover time. Maintenance would leave the VIPs without a host, so it is taken back, unless
@@ -40,6 +41,7 @@ from vipd.supervisor.handover import Fate, OrderRefused, Outcome, UnitView
 from vipd.supervisor.means import POLL_S, Means
 from vipd.supervisor.order_answers import Answer, answer, fate_of, held, recovery, span, spell
 from vipd.supervisor.orders import OrderFile, OrdersNotKept
+from vipd.supervisor.pins import ClusterCommands
 
 LISTENERS_TIMEOUT_S = 1.0
 SAVE_TIMEOUT_S = 2.0
@@ -64,10 +66,12 @@ class Operator:
         self._changed = asyncio.Event()
         self._unsaved = False
         self._heard: dict[str, tuple[str, ...]] = {}
+        self._cluster = ClusterCommands(means, self._book, self._order)
         if trouble:
             self._log.error("orders-not-read", error=trouble)
         # What ended while nobody ran must not reach the engine.
         self._note_ends(self._book.expire(means.wall()))
+        self._end_holds_of_plain_mode()
 
     @property
     def orders(self) -> Orders:
@@ -93,6 +97,16 @@ class Operator:
         """The units of the configuration that is in force now."""
         for unit in self._book.retain(units):
             self._tell_end(unit, "the configuration has it no more")
+            self._touch()
+        self._end_holds_of_plain_mode()
+
+    def _end_holds_of_plain_mode(self) -> None:
+        """A cluster has pins instead, and nobody could end a hold there."""
+        if self._means.config().cluster is None:
+            return
+        for unit in tuple(self._book.holds):
+            self._book.end_hold(unit)
+            self._tell_end(unit, "in a cluster, pins say where a unit belongs")
             self._touch()
 
     def take_note(self, note: Note) -> None:
@@ -205,11 +219,16 @@ class Operator:
     async def _switchover(
         self, name: str, to: str | None, auto: bool, for_s: float | None, force: bool
     ) -> Answer:
+        if auto and (to is not None or for_s is not None):
+            raise OrderRefused("--auto ends a switchover: it goes with neither --to nor --for")
+        cluster = self._means.config().cluster
+        if cluster is not None:
+            if auto:
+                return await self._cluster.release(cluster, name)
+            return await self._cluster.switchover(cluster, name, to, for_s)
         handover.check_time(for_s)
         unit = handover.find_unit(await self._units(), name)
         if auto:
-            if to is not None or for_s is not None:
-                raise OrderRefused("--auto ends a switchover: it goes with neither --to nor --for")
             return await self._release(unit)
         node, nodes = self._means.config().node, self._means.nodes()
         handover.check_switchover(unit, node, nodes, to)
@@ -240,6 +259,9 @@ class Operator:
             self._book.begin_maintenance(self._means.wall(), for_s)
             trouble = await self._order()
             return answer(True, f"in maintenance already, now {span(for_s)}", trouble)
+        cluster = self._means.config().cluster
+        if cluster is not None:
+            return await self._cluster.begin_maintenance(cluster, for_s, force)
         units = (await self._units()).values()
         handover.check_maintenance(units, force)
         given = tuple(unit for unit in units if unit.leads and not unit.is_owner)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vipd.model import SECOND_NS
+from vipd.model import SECOND_NS, Duration
 from vipd.supervisor.handover import Fate, Outcome, UnitView
+from vipd.supervisor.seats import Table
 
 Answer = dict[str, Any]
 
@@ -63,6 +64,59 @@ def held(unit: str, for_s: float | None) -> str:
         f"this node does not take it back {until}unless that master is lost or "
         f"`vipd switchover {unit} --auto` says so"
     )
+
+
+# --- cluster mode -----------------------------------------------------------------------------
+
+
+def taken(unit: str, outcome: Outcome) -> str:
+    return f"{unit}: {outcome.master} took over {_when(outcome)}"
+
+
+def pinned(unit: str, for_s: float | None) -> str:
+    lasts = "pinned there" if for_s is None else f"pinned there for {seconds(for_s)}"
+    return f"{lasts}: it stays until that node fails or `vipd switchover {unit} --auto` says so"
+
+
+def not_put(table: Table, to: str, outcome: Outcome, waited_ns: Duration) -> str:
+    """Why a unit is not where it was ordered to be, as far as the view shows it."""
+    if outcome.fate is Fate.OVERRULED:
+        return f"{table.unit}: another switchover put it on {outcome.master} meanwhile"
+    seat = table.seat(to)
+    obstacle = f"{to} is in the cluster no more" if seat is None else seat.obstacle()
+    because = f" ({obstacle})" if obstacle else ""
+    if outcome.fate is Fate.BACK:
+        again = f"{outcome.master} is master again {_when(outcome)}"
+        return f"{table.unit}: {to} did not take it{because}; {again}"
+    patience = f"within {waited_ns / SECOND_NS:.1f} s"
+    return f"{table.unit}: {to} did not take it {patience}{because}; {_holder(table)}"
+
+
+def relief(table: Table, outcome: Outcome) -> str:
+    """What became of a unit that this node gave away for maintenance."""
+    if outcome.fate is Fate.TAKEN:
+        return taken(table.unit, outcome)
+    others = (seat.obstacle() for seat in table.seats if not seat.is_self)
+    because = "; ".join(obstacle for obstacle in others if obstacle)
+    nobody = f"{table.unit}: nobody took over" + (f" ({because})" if because else "")
+    return f"{nobody}; {_holder(table)}"
+
+
+def whose(table: Table) -> str:
+    """Who has a unit after all."""
+    return f"{table.unit}: {_holder(table)}"
+
+
+def _holder(table: Table) -> str:
+    master = table.master
+    return "no node is master" if master is None else f"{master.node} is master ({master.why()})"
+
+
+def _when(outcome: Outcome) -> str:
+    return f"{'after' if outcome.exact else 'within'} {outcome.after_ms} ms"
+
+
+# --- times ------------------------------------------------------------------------------------
 
 
 def span(for_s: float | None) -> str:

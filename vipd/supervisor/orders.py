@@ -1,6 +1,6 @@
 """What an operator ordered of this node beyond its configuration, and how it is kept.
 
-Three orders, all of them the whole state that the core is told, again and again (``Orders``):
+All of them are state that the core is told, whole, again and again (``Orders``):
 
 * **Maintenance**: give every mastership away and take none, until ``--for`` is over or it is
   ended.
@@ -10,12 +10,17 @@ Three orders, all of them the whole state that the core is told, again and again
   ``switchover --auto``.
 * **A count of step-downs** for each unit. One that grew is the order to leave MASTER; the count
   makes sure that repeating the state does not repeat the order.
+* **Pins**, in cluster mode instead of the two before: the last one that was ordered here for each
+  unit, with its count. What pins stand is known to the engines, which tell each other.
 
-They survive a restart and a reboot in ``state_dir/orders.json``. Ends are instants of the wall
-clock, the only one that goes on while the host is off: a clock that is set back makes an order
-last longer. The file is replaced atomically; one that cannot be read is set aside, and nothing
-is ordered then. An order whose file cannot be written acts all the same, and its answer says
-that it will not survive a restart.
+The counts go on in either mode: an engine that found one again higher than it left it would take
+that for an order.
+
+All but the pins survive a restart and a reboot in ``state_dir/orders.json``. Ends are instants of
+the wall clock, the only one that goes on while the host is off: a clock that is set back makes an
+order last longer. The file is replaced atomically; one that cannot be read is set aside, and
+nothing is ordered then. An order whose file cannot be written acts all the same, and its answer
+says that it will not survive a restart.
 
 Pure but for ``OrderFile``: instants come from outside.
 """
@@ -32,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from vipd.errors import VipdError
-from vipd.model import Orders
+from vipd.model import SECOND_NS, Orders, PinOrder
 
 FILE_NAME = "orders.json"
 DAMAGED_SUFFIX = ".damaged"
@@ -67,6 +72,7 @@ class OrderBook:
     maintenance: Term | None = None
     holds: dict[str, Hold] = field(default_factory=dict)
     step_downs: dict[str, int] = field(default_factory=dict)
+    pins: dict[str, PinOrder] = field(default_factory=dict)
 
     def orders(self) -> Orders:
         """What the engine is told."""
@@ -74,6 +80,7 @@ class OrderBook:
             maintenance=self.maintenance is not None,
             held=tuple(sorted(self.holds)),
             step_downs=tuple(sorted(self.step_downs.items())),
+            pins=tuple(self.pins[unit] for unit in sorted(self.pins)),
         )
 
     def begin_maintenance(self, now: float, for_s: float | None) -> None:
@@ -89,6 +96,13 @@ class OrderBook:
     def end_hold(self, unit: str) -> bool:
         """True if there was one."""
         return self.holds.pop(unit, None) is not None
+
+    def pin(self, unit: str, node: str, for_s: float | None) -> None:
+        """Put ``unit`` on ``node``; empty: nowhere any more."""
+        last = self.pins.get(unit)
+        count = 1 if last is None else last.count + 1
+        for_ns = 0 if for_s is None else max(1, round(for_s * SECOND_NS))
+        self.pins[unit] = PinOrder(unit, node, count, for_ns)
 
     def see_role(self, unit: str, *, is_master: bool) -> bool:
         """What the engine says that ``unit`` is; True if that ended its hold."""
@@ -119,6 +133,7 @@ class OrderBook:
         gone = tuple(unit for unit in self.holds if unit not in units)
         self.holds = {unit: hold for unit, hold in self.holds.items() if unit in units}
         self.step_downs = {unit: count for unit, count in self.step_downs.items() if unit in units}
+        self.pins = {unit: order for unit, order in self.pins.items() if unit in units}
         return gone
 
     # --- text ---------------------------------------------------------------------------------
