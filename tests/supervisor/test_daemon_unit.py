@@ -27,6 +27,7 @@ class FakeGuard:
         self.pid = 1
         self.allowed: list[Duration] = []
         self.sent: list[ToEngine] = []
+        self.started: list[EngineState] = []
 
     def allow_silence(self, timeout_ns: Duration) -> None:
         self.allowed.append(timeout_ns)
@@ -35,8 +36,9 @@ class FakeGuard:
         self.sent.append(message)
         return True
 
-    def start(self, _state: EngineState, _timeout_ns: Duration) -> None:
+    def start(self, state: EngineState, _timeout_ns: Duration) -> None:
         self.alive = True
+        self.started.append(state)
 
     def next_delay_ns(self) -> Duration:
         return BACKOFF_LAST_NS
@@ -136,6 +138,34 @@ def test_every_engine_is_started_with_health_and_orders_of_now(
     assert state.config.generation == 2
     assert state.health == (Verdict("nginx", Health.HEALTHY),)
     assert state.orders == Orders(maintenance=True)
+
+
+def test_every_engine_is_a_life_of_its_own_and_a_reload_is_not(
+    supervisor: daemon.Supervisor, tmp_path: Path
+) -> None:
+    guard = supervisor._guard
+    assert isinstance(guard, FakeGuard)
+    supervisor._start_engine()
+    supervisor._take_over(compiled(tmp_path, 2, 100 * MS))
+    supervisor._start_again()
+    one, two = guard.started
+    repeated = guard.sent[-1]
+    assert isinstance(repeated, EngineState)
+    assert (repeated.owner, repeated.seed) == (one.owner, one.seed)
+    assert one.owner.node == "lb1"
+    assert one.owner.incarnation < two.owner.incarnation
+    assert one.owner.nonce != two.owner.nonce
+    assert one.seed != two.seed
+    assert (tmp_path / "incarnation").read_text() == f"{two.owner.incarnation}\n"
+
+
+def test_an_engine_starts_without_the_disk(supervisor: daemon.Supervisor, tmp_path: Path) -> None:
+    (tmp_path / "incarnation").mkdir()
+    supervisor._start_engine()
+    guard = supervisor._guard
+    assert isinstance(guard, FakeGuard)
+    assert guard.started[0].owner.incarnation > 0
+    assert "Is a directory" in (supervisor._identities.not_kept() or "")
 
 
 def test_an_engine_of_another_version_ends_us_so_that_we_become_it(

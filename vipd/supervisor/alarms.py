@@ -28,6 +28,7 @@ HOOK_FAILED = "hook-failed"
 JOURNAL_NOT_WRITTEN = "journal-not-written"
 ENGINE_RESTARTING = "engine-restarting"
 DUPLICATE_NODE = "duplicate-node"
+IDENTITY_NOT_KEPT = "identity-not-kept"
 
 HEALTH = "health"
 """What the engine calls the reports of all checks, as a subject."""
@@ -48,6 +49,11 @@ CURES = {
     ENGINE_RESTARTING: (
         "The VIPs of this host are removed while no engine runs. See why it ended: `vipd events`, "
         "`journalctl -u vipd`."
+    ),
+    IDENTITY_NOT_KEPT: (
+        "Make room in state_dir, or make it writable; it is tried again every second. Nothing suffers "
+        "now: but if it lasts until the next start of vipd, and the clock is behind by then, other "
+        "nodes may take this one for an earlier life of itself and not listen to it."
     ),
     DUPLICATE_NODE: (
         "Another host uses this host's address as the source of its adverts. `vipd watch` shows "

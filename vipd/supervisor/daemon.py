@@ -23,6 +23,7 @@ import structlog
 
 from vipd import __version__
 from vipd.adapters.clock import boottime_ns
+from vipd.adapters.identity import NOBODY, Identities
 from vipd.adapters.journal_entry import Query
 from vipd.adapters.systemd import ServiceManager
 from vipd.errors import AdapterError
@@ -43,6 +44,7 @@ from vipd.ipc import (
 from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Orders, Reason
 from vipd.snapshots import Snapshot
 from vipd.supervisor import entries, leftovers, log
+from vipd.supervisor.alarms import IDENTITY_NOT_KEPT
 from vipd.supervisor.control import ASKER, SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
 from vipd.supervisor.hooks import LONGEST_LEAVING_S
@@ -75,6 +77,8 @@ class Supervisor:
         self._control = ControlServer(self, self._runtime_dir / SOCKET_NAME)
         self._stopping = asyncio.Event()
         self._engine_gone = asyncio.Event()
+        self._identities = Identities(Path(compiled.state_dir))
+        self._identity = NOBODY
         self._started = boottime_ns()
         self._obtained: dict[str, str] = {}
         self._restart: asyncio.TimerHandle | None = None
@@ -106,9 +110,10 @@ class Supervisor:
         )
         self._operator = self._make_operator()
         self._staff.configure(self._compiled.duties)
+        self._staff.watch(IDENTITY_NOT_KEPT, str(self._identities.path), self._identities.not_kept)
         # Before the engine: what can be refused is refused before anything is claimed.
         await self._control.start()
-        self._guard.start(self._wanted(), self._compiled.engine_timeout_ns)
+        self._start_engine()
         watchdog = loop.create_task(self._feed_watchdog())
         orders = loop.create_task(self._operator.run())
         await self._stopping.wait()
@@ -125,7 +130,11 @@ class Supervisor:
     def _wanted(self) -> EngineState:
         """All that an engine must know, as it is now."""
         return replace(
-            self._compiled.state, health=self._staff.verdicts(), orders=self._operator.orders
+            self._compiled.state,
+            owner=self._identity.owner,
+            seed=self._identity.seed,
+            health=self._staff.verdicts(),
+            orders=self._operator.orders,
         )
 
     def _make_operator(self) -> Operator:
@@ -134,6 +143,7 @@ class Supervisor:
             config=lambda: self._config,
             nodes=lambda: self._compiled.nodes,
             neighbours=lambda instance: self._compiled.neighbours.get(instance, ()),
+            duties=lambda: self._compiled.duties,
             leaving=lambda units, reason: self._staff.leaving(units, reason.value),
             send=self._send_orders,
             journal=self._record_order,
@@ -225,13 +235,20 @@ class Supervisor:
         delay_s = self._guard.next_delay_ns() / SECOND_NS
         self._restart = asyncio.get_running_loop().call_later(delay_s, self._start_again)
 
+    def _start_engine(self) -> None:
+        """Every engine is a life of its own; what is sent to it later says the same one again."""
+        self._identity = self._identities.draw(self._config.node)
+        if self._identity.kept:
+            self._log.warning("identity-trouble", problem=self._identity.kept)
+        self._guard.start(self._wanted(), self._compiled.engine_timeout_ns)
+
     def _start_again(self) -> None:
         self._restart = None
         if self._stopping.is_set():
             return
         self._engine_gone.clear()
         try:
-            self._guard.start(self._wanted(), self._compiled.engine_timeout_ns)
+            self._start_engine()
         except AdapterError as error:
             self._fail("engine-not-started", error)
 

@@ -64,6 +64,7 @@ class Staff:
         self._log = structlog.get_logger()
         self._tell = tell
         self._working_pid: int | None = None
+        self._watched: dict[tuple[str, str], Callable[[], str | None]] = {}
         self._alarms = Alarms(self._alarm_changed)
         self._board = CheckBoard(self._health_changed, self._check_happened)
         self._hooks = HookRunner(
@@ -97,6 +98,10 @@ class Staff:
         await self._hooks.stop(STOP_BUDGET_S)
         self.record(entries.daemon("stopped"))
         await self.journal.close()
+
+    def watch(self, name: str, subject: str, trouble: Callable[[], str | None]) -> None:
+        """Ask once a second what is wrong: words raise the alarm ``name``, None ends it."""
+        self._watched[name, subject] = trouble
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -181,6 +186,8 @@ class Staff:
             self._alarms.expire(now)
             self._alarms.replace_all(STALE_CHECKS, dict(self._board.stale()), now)
             self._alarms.set(JOURNAL_NOT_WRITTEN, str(self.journal.path), self.journal.failing, now)
+            for (name, subject), trouble in self._watched.items():
+                self._alarms.set(name, subject, trouble(), now)
             self._judge_hooks()
 
     def _judge_hooks(self) -> None:
