@@ -27,6 +27,7 @@ from vipd.errors import ChannelError, InvariantViolated
 from vipd.members import Message, Owner, Versions
 from vipd.model import Address, ClusterConfig
 from vipd.wire.channel import Inbox, Outbox, common_version
+from vipd.wire.channel_frame import SPOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,13 @@ class Outgoing:
 
 
 class ChannelTranslator:
-    """One engine's end of the channel, from its first configuration to its death."""
+    """One engine's end of the channel, from its first configuration to its death.
 
-    def __init__(self) -> None:
+    ``speaks``: which wire versions; the simulator has nodes of other releases.
+    """
+
+    def __init__(self, speaks: Versions = SPOKEN) -> None:
+        self._spoken = speaks
         self._owner: Owner | None = None
         self._inbox: Inbox | None = None
         self._outbox: Outbox | None = None
@@ -61,8 +66,10 @@ class ChannelTranslator:
         }
         if self._inbox is None or self._outbox is None or owner != self._owner:
             self._owner = owner
-            self._inbox = Inbox(cluster.name, owner, cluster.keys, self._addresses)
-            self._outbox = Outbox(cluster.name, owner, cluster.keys[0])
+            self._inbox = Inbox(
+                cluster.name, owner, cluster.keys, self._addresses, known=self._spoken
+            )
+            self._outbox = Outbox(cluster.name, owner, cluster.keys[0], speaks=self._spoken)
         else:
             self._inbox.configure(cluster.name, cluster.keys, self._addresses)
             self._outbox.configure(cluster.name, cluster.keys[0])
@@ -70,7 +77,7 @@ class ChannelTranslator:
     @property
     def version(self) -> int:
         """The wire version that we speak now."""
-        return common_version(self._speaks.values())
+        return common_version(self._speaks.values(), self._spoken)
 
     def receive(
         self, data: bytes, source: Address, destination: Address
