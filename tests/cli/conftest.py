@@ -19,16 +19,27 @@ from typing import Any
 
 import pytest
 
+from vipd.members import ChannelDiscard
 from vipd.model import (
     MILLISECOND_NS,
     SECOND_NS,
     ClaimState,
+    ClusterConfig,
     DiscardReason,
     LeaseState,
     Reason,
     State,
 )
-from vipd.snapshots import InstanceSnapshot, MasterSnapshot, Snapshot, VipSnapshot
+from vipd.snapshots import (
+    ClusterSnapshot,
+    InstanceSnapshot,
+    MasterSnapshot,
+    MemberSnapshot,
+    PathSnapshot,
+    ReportSnapshot,
+    Snapshot,
+    VipSnapshot,
+)
 from vipd.supervisor.control import SOCKET_NAME, ControlServer
 from vipd.supervisor.status import node_status
 
@@ -103,6 +114,48 @@ FAULT = replace(
 )
 
 
+def said(
+    unit: str,
+    state: State = State.BACKUP,
+    reason: Reason = Reason.HIGHER_PRIORITY_HEARD,
+    priority: int = 100,
+    **more: Any,
+) -> ReportSnapshot:
+    """What a node says of a unit, whose master is lb1 by its seventh mastership."""
+    report = ReportSnapshot(unit, state, reason.value, "", priority, priority, 7, "lb1")
+    return replace(report, **more)
+
+
+def member(name: str, *units: ReportSnapshot, ago_ms: int = 40, **more: Any) -> MemberSnapshot:
+    """A node that is heard by two paths."""
+    heard = NOW_NS - ago_ms * MILLISECOND_NS
+    number = name.removeprefix("lb")
+    paths = tuple(PathSnapshot(f"10.0.{net}.{number}", heard) for net in (0, 1))
+    shot = MemberSnapshot(
+        name, True, heard, software="1.2.3", wire_version=2, incarnation=9, paths=paths, units=units
+    )
+    return replace(shot, **more)
+
+
+LB1 = member("lb1", said("web", State.MASTER, Reason.MASTER_SILENT, 150))
+LB2 = replace(member("lb2", said("web")), is_self=True, paths=(), last_heard_ns=None)
+LB3 = member("lb3", said("web", priority=90))
+WITNESS = MemberSnapshot("w1", False, None, is_witness=True)
+
+CLUSTER = ClusterSnapshot(
+    "shop", (LB1, LB2, LB3), {**{each.value: 0 for each in ChannelDiscard}, "stale": 0}
+)
+CLUSTER_CONFIG = ClusterConfig("shop", (), (), b"")
+
+FOLLOWER = replace(
+    BACKUP,
+    unit="web",
+    master=MasterSnapshot("lb1", "192.0.2.11", 150),
+    term=7,
+    deadline_ns=NOW_NS + 960 * MILLISECOND_NS,
+)
+
+
 @dataclass
 class FakeDaemon:
     """What the control server asks; set the fields and look at what comes out."""
@@ -113,11 +166,13 @@ class FakeDaemon:
     plan: tuple[str, ...] = ()
     refusal: Exception | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    cluster: ClusterSnapshot | None = None
 
     async def status(self) -> dict[str, Any]:
         outside = {reason.value: 0 for reason in DiscardReason}
-        snapshot = Snapshot(NOW_NS, "lb2", 3, tuple(self.instances), outside)
-        answer = node_status(snapshot, time.time()) | {
+        instances = tuple(self.instances)
+        snapshot = Snapshot(NOW_NS, "lb2", 3, instances, outside, cluster=self.cluster)
+        answer = node_status(snapshot, time.time(), CLUSTER_CONFIG) | {
             "version": "1.2.3",
             "uptime_s": 3900.0,
             "age_ms": 0.6,

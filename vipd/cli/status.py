@@ -1,54 +1,55 @@
-"""``vipd status``: the whole node on one screen, and as a check for monitoring.
+"""``vipd status``: the node, and in cluster mode the whole cluster, on one screen; and a check for
+monitoring.
 
-On a terminal coloured tables, of the instances and of the checks; elsewhere the same cells as plain
-text, one of them a line. Above stands maintenance, below what is wrong: faults and alarms. What
-the engine said is shown with its age as soon as that is no longer the present: a table that looks
-alive while the engine is silent is worse than none.
+On a terminal coloured tables: nodes and units of the cluster, instances and checks of this node;
+elsewhere the same cells as plain text, one of them a line. Above stands maintenance, below what is
+wrong: faults and alarms. What the engine said is shown with its age as soon as that is no longer
+the present: a table that looks alive while the engine is silent is worse than none.
+
+Of a cluster with many units a terminal is shown what needs an eye, and the rest in sums
+(``vipd.cli.cluster``); ``--all`` lists everything, and so does a pipe, because it may lead to grep.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from vipd.cli import cluster
 from vipd.cli.client import accepted, control_socket, request
 from vipd.cli.configuration import DEFAULT_CONFIG, ConfigOption
 from vipd.cli.prospects import maintenance
 from vipd.cli.wording import aligned, moment, span
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
 STALE_MS = 1000.0
 """The daemon waits so long for a fresh answer of its engine before it gives the last one."""
 
-_HEADINGS = ("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIO", "MASTER", "VIPS", "NEXT")
-_STATE_COLUMN, _SINCE_COLUMN, _REASON_COLUMN, _VIPS_COLUMN, _NEXT_COLUMN = 1, 3, 4, 7, 8
-_CHECK_HEADINGS = ("CHECK", "VERDICT", "FOR", "LAST", "DETAIL")
-_VERDICT_COLUMN, _DETAIL_COLUMN = 1, 4
-_FULL_WIDTH = 110
-"""On narrower terminals SINCE is left out, which FOR says too, and the longest words are folded."""
+HEADINGS = ("INSTANCE", "STATE", "FOR", "SINCE", "REASON", "PRIO", "MASTER", "VIPS", "NEXT")
+STATE_COLUMN, SINCE_COLUMN, REASON_COLUMN, VIPS_COLUMN, NEXT_COLUMN = 1, 3, 4, 7, 8
+CHECK_HEADINGS = ("CHECK", "VERDICT", "FOR", "LAST", "DETAIL")
+VERDICT_COLUMN = 1
 
-_STYLES = {
-    "MASTER": "bold green",
-    "BACKUP": "cyan",
-    "CANDIDATE": "yellow",
-    "INIT": "yellow",
-    "FAULT": "bold red",
-    "healthy": "green",
-    "unknown": "yellow",
-    "failed": "bold red",
-    "timed-out": "bold red",
-}
+MOST_ROWS = 40
+"""More rows of units than this are told in brief on a terminal: two screens of the usual height."""
+
+_ORDINARY = ("MASTER", "BACKUP")
+_FINE = "healthy"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the daemon's own JSON.")]
 CheckOption = Annotated[
     bool, typer.Option("--check", help="Exit 1 if anything is wrong, and say what.")
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="List every unit and instance, however many there are.")
+]
+WatchOption = Annotated[
+    bool, typer.Option("--watch", help="Go on showing it, live, until q or Ctrl-C. On a terminal.")
 ]
 
 app = typer.Typer()
@@ -61,21 +62,50 @@ def _group() -> None:
 
 @app.command("status")
 def status(
-    config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False, check: CheckOption = False
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+    check: CheckOption = False,
+    everything: AllOption = False,
+    watch: WatchOption = False,
 ) -> None:
-    """Show every instance: state, reason, priority, master, VIPs, and what comes next."""
-    answer = accepted(request(control_socket(config), "GET", "/status"))
+    """Show every node of the cluster, and of this one every instance: state, reason, priority."""
+    path = control_socket(config)
+    if watch:
+        _watch(path, everything, excluded=as_json or check)
+        return
+    answer = accepted(request(path, "GET", "/status"))
     shown = answer.value
     if as_json:
         print(answer.text)
     elif sys.stdout.isatty():
-        _show_table(shown, time.time())
+        _draw(shown, time.time(), everything)
     else:
         print("\n".join(plain(shown, time.time())))
     if check and (troubles := wrong(shown)):
         for trouble in troubles:
             print(f"wrong: {trouble}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _watch(path: Path, everything: bool, *, excluded: bool) -> None:
+    if excluded:
+        raise typer.BadParameter("cannot be combined with --json or --check", param_hint="--watch")
+    if not sys.stdout.isatty():
+        instead = "elsewhere ask again and again: `vipd status`, or `vipd status --json`"
+        raise typer.BadParameter(f"draws on a terminal; {instead}", param_hint="--watch")
+    from vipd.cli.board import run
+
+    run(path, everything)
+
+
+def _draw(shown: dict[str, Any], now: float, everything: bool) -> None:
+    from rich.console import Console
+
+    from vipd.cli.tables import screen
+
+    console = Console(highlight=False)
+    brief = bool(shown.get("cluster")) and not everything
+    console.print(screen(shown, now, console.width, MOST_ROWS if brief else None))
 
 
 def wrong(shown: dict[str, Any]) -> list[str]:
@@ -109,14 +139,34 @@ def fault_text(instance: dict[str, Any]) -> str:
 
 def plain(shown: dict[str, Any], now: float) -> list[str]:
     """Everything as lines of text."""
-    lines = [node_line(shown), *_above(shown, now)]
+    lines = [node_line(shown), *above(shown, now)]
+    if shown.get("cluster"):
+        lines += _plain_cluster(shown, now)
     if shown["instances"]:
-        lines += aligned([_HEADINGS, *_rows(shown, now)])
+        lines += aligned([HEADINGS, *_rows(shown, now)])
     else:
         lines.append("no instances")
     if shown.get("checks"):
-        lines += ["", *aligned([_CHECK_HEADINGS, *_check_rows(shown, now)])]
-    return [*lines, *_below(shown)]
+        lines += ["", *aligned([CHECK_HEADINGS, *_check_rows(shown, now)])]
+    return [*lines, *below(shown)]
+
+
+def _plain_cluster(shown: dict[str, Any], now: float) -> list[str]:
+    units = [row for block in cluster.blocks(shown) for row in block.rows]
+    return [
+        cluster.headline(shown),
+        *aligned([cluster.NODE_HEADINGS, *cluster.node_rows(shown)]),
+        "",
+        *aligned([cluster.UNIT_HEADINGS, *units]),
+        *cluster.unit_lines(shown, now),
+        "",
+        here(shown),
+    ]
+
+
+def here(shown: dict[str, Any]) -> str:
+    """Above the tables that are only about this node."""
+    return f"on this node, {shown['node']}:"
 
 
 def node_line(shown: dict[str, Any]) -> str:
@@ -133,6 +183,36 @@ def node_line(shown: dict[str, Any]) -> str:
         f"configuration {configuration['generation']} of {configuration['file']}",
     ]
     return ", ".join(parts)
+
+
+def instance_rows(
+    shown: dict[str, Any], now: float, most_rows: int | None = None
+) -> tuple[list[tuple[str, ...]], str]:
+    """All; of more than ``most_rows`` those that need an eye, and the others in a sentence."""
+    rows = list(_rows(shown, now))
+    if most_rows is None or len(rows) <= most_rows:
+        return rows, "" if rows else "no instances"
+    odd = [row for row in rows if row[STATE_COLUMN] not in _ORDINARY or not has_vips_in_place(row)]
+    states = Counter(row[STATE_COLUMN] for row in rows if row not in odd)
+    fine = ", ".join(f"{count} {state}" for state, count in states.items())
+    return odd, f"{fine}, all VIPs as they should be; `vipd status --all` lists them" * bool(states)
+
+
+def has_vips_in_place(row: tuple[str, ...]) -> bool:
+    """A master holds all of its VIPs, everybody else none."""
+    held, _, listed = row[VIPS_COLUMN].partition("/")
+    return held == (listed if row[STATE_COLUMN] == "MASTER" else "0")
+
+
+def check_rows(
+    shown: dict[str, Any], now: float, most_rows: int | None = None
+) -> tuple[list[tuple[str, ...]], str]:
+    """As ``instance_rows``."""
+    rows = list(_check_rows(shown, now))
+    if most_rows is None or len(rows) <= most_rows:
+        return rows, ""
+    odd = [row for row in rows if row[VERDICT_COLUMN] != _FINE]
+    return odd, f"{len(rows) - len(odd)} checks are healthy; `vipd status --all` lists them"
 
 
 def _rows(shown: dict[str, Any], now: float) -> Iterator[tuple[str, ...]]:
@@ -193,12 +273,12 @@ def upcoming(instance: dict[str, Any], age_ms: float) -> str:
     return f"{what} in {span((timers['next_in_ms'] - age_ms) / 1000)}"
 
 
-def _above(shown: dict[str, Any], now: float) -> list[str]:
+def above(shown: dict[str, Any], now: float) -> list[str]:
     text = maintenance(shown, now)
     return [] if text is None else [f"MAINTENANCE: {text}"]
 
 
-def _below(shown: dict[str, Any]) -> list[str]:
+def below(shown: dict[str, Any], *, with_cures: bool = True) -> list[str]:
     lines = [] if (text := staleness(shown)) is None else [f"STALE: {text}"]
     lines += [
         f"FAULT: {name}: {fault_text(instance)}"
@@ -206,64 +286,7 @@ def _below(shown: dict[str, Any]) -> list[str]:
         if instance["state"] == "FAULT"
     ]
     for alarm in shown["alarms"]:
-        words = (alarm.get("subject"), alarm.get("detail"), alarm.get("cure"))
+        cure = alarm.get("cure") if with_cures else None
+        words = (alarm.get("subject"), alarm.get("detail"), cure)
         lines.append(": ".join(["ALARM", alarm["name"], *filter(None, words)]))
     return lines
-
-
-def _show_table(shown: dict[str, Any], now: float) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    console.print(Text(node_line(shown), style="dim"))
-    for line in _above(shown, now):
-        console.print(Text(line, style="bold yellow"))
-    left_out = {_SINCE_COLUMN} if console.width < _FULL_WIDTH else set()
-    _print_table(
-        console,
-        [heading for at, heading in enumerate(_HEADINGS) if at not in left_out],
-        [
-            [cell for at, cell in enumerate(_styled(row, Text)) if at not in left_out]
-            for row in _rows(shown, now)
-        ],
-        flexible={_HEADINGS[_REASON_COLUMN], _HEADINGS[_NEXT_COLUMN]},
-        style="dim" if staleness(shown) is not None else "",
-    )
-    if shown.get("checks"):
-        console.print()
-        rows = [[Text(cell) for cell in row] for row in _check_rows(shown, now)]
-        for row in rows:
-            row[_VERDICT_COLUMN].stylize(_STYLES.get(row[_VERDICT_COLUMN].plain, ""))
-        _print_table(console, _CHECK_HEADINGS, rows, flexible={_CHECK_HEADINGS[_DETAIL_COLUMN]})
-    for line in _below(shown):
-        console.print(Text(line, style="bold red"))
-
-
-def _print_table(
-    console: Console,
-    headings: Sequence[str],
-    rows: list[list[Text]],
-    flexible: set[str],
-    style: str = "",
-) -> None:
-    """Columns in ``flexible`` are folded where the terminal is too narrow, the others are not."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", style=style)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading not in flexible)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _styled(row: tuple[str, ...], text: type[Text]) -> list[Text]:
-    """The cells; VIPs that are not where the state says they should be are marked."""
-    cells = [text(cell) for cell in row]
-    state = row[_STATE_COLUMN]
-    cells[_STATE_COLUMN].stylize(_STYLES.get(state, ""))
-    held, _, listed = row[_VIPS_COLUMN].partition("/")
-    if held != (listed if state == "MASTER" else "0"):
-        cells[_VIPS_COLUMN].stylize("yellow")
-    return cells

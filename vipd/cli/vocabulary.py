@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vipd.members import ChannelDiscard
 from vipd.model import DiscardReason, NoteKind, Reason, Remark
 
 
@@ -90,6 +91,20 @@ REASONS: dict[Reason, Text] = {
         "The errno is in the detail; often too many multicast groups or sockets "
         "(net.ipv4.igmp_max_memberships, net.core.optmem_max). vipd tries again by itself.",
     ),
+    Reason.HANDED_OVER: Text(
+        "The last master gave its mastership to this node by name, or its supervisor did after "
+        "its engine had died."
+    ),
+    Reason.PREEMPTED: Text("A better node asked for the mastership, and this node gave it."),
+    Reason.HANDOVER_FAILED: Text(
+        "This node gave its mastership away, nobody took it, so it is master again.",
+        "`vipd status` says why each other node did not: lost, in fault, in maintenance, or not "
+        "reached on the channel.",
+    ),
+    Reason.ADVERTS_LOST: Text(
+        "Another node hears more of the network of the VIPs than this one, and got the mastership.",
+        "Look at this host's interface, its switch port and VLAN: `vipd watch` on both hosts.",
+    ),
     Reason.CHECK_PENDING: Text(
         "A check has not given its first verdict yet, and this node must not be master before.",
         "It ends by itself with the first run. `vipd status` shows the check and its timeout; "
@@ -160,6 +175,60 @@ DISCARDS: dict[DiscardReason, Text] = {
 }
 """Each completes "N adverts were discarded: ..."."""
 
+CHANNEL_DISCARDS: dict[ChannelDiscard, Text] = {
+    ChannelDiscard.LENGTH: Text("too short or too long for a message"),
+    ChannelDiscard.NOT_VIPD: Text(
+        "not of vipd", "Another program sends to `cluster.port`; look who, with tcpdump."
+    ),
+    ChannelDiscard.WRONG_KEY: Text(
+        "signed with a key that this host does not have, or altered on the way",
+        "Compare the key file of all hosts (`sha256sum`); after a change `vipd reload` on each.",
+    ),
+    ChannelDiscard.WRONG_CLUSTER: Text(
+        "of another cluster with the same key",
+        "Set the same `cluster.name` on all nodes; give each cluster a key of its own.",
+    ),
+    ChannelDiscard.VERSION: Text(
+        "of a wire version that this release does not speak",
+        "Releases speak two versions: upgrade the older host.",
+    ),
+    ChannelDiscard.HEADER: Text("with a header that makes no sense"),
+    ChannelDiscard.SEQUENCE: Text("with a sequence number that its kind cannot have"),
+    ChannelDiscard.OWN: Text(
+        "in this node's own name",
+        "A loop in the network, or another host with the name of this one.",
+    ),
+    ChannelDiscard.UNKNOWN_SENDER: Text(
+        "of a node that `cluster` does not list", "Set the same `cluster.nodes` on all nodes."
+    ),
+    ChannelDiscard.FOREIGN_ADDRESS: Text(
+        "from an address that is not listed for its sender",
+        "Compare `cluster.nodes` with the addresses of that host; address translation between "
+        "nodes is not supported.",
+    ),
+    ChannelDiscard.DUPLICATE_NODE: Text(
+        "of a second host with the same node name",
+        "Stop the copy of the machine, or give it a name of its own (`node:`).",
+    ),
+    ChannelDiscard.OLD_INCARNATION: Text(
+        "of an earlier life of its sender",
+        "A few after a restart are normal; if it goes on, its counter in state_dir was set back, "
+        "or somebody plays recordings.",
+    ),
+    ChannelDiscard.REPLAY: Text(
+        "a repetition, or older than a thousand others",
+        "If it goes on, the network repeats datagrams, or somebody does.",
+    ),
+    ChannelDiscard.COPY: Text("known already, by another path: normal"),
+    ChannelDiscard.BODY: Text("with a content that makes no sense"),
+}
+"""Each completes "N messages were discarded: ..."."""
+
+STALE_MESSAGES = Text(
+    "about a mastership or a moment that is over: normal around a handover, and without effect"
+)
+"""Counted beside the discards, under ``stale``."""
+
 REMARKS: dict[Remark, Text] = {
     Remark.INTERVAL_DIFFERS: Text(
         "another advert interval than ours",
@@ -208,6 +277,12 @@ NOTES: dict[NoteKind, str] = {
     NoteKind.PRIORITY_CHANGED: "priority {was} -> {priority}: {because}",
     NoteKind.HEALTH_STALE: "no report of any check for {silent_ms} ms; the last verdicts count on",
     NoteKind.HEALTH_FRESH: "reports of the checks come again, after {silent_ms} ms",
+    NoteKind.MEMBER_ALIVE: "{node} is heard on the channel {detail}",
+    NoteKind.MEMBER_LOST: "{node} is lost: {detail}",
+    NoteKind.MEMBER_LEFT: "{node} has left: {detail}",
+    NoteKind.MESSAGE_DISCARDED: "discarded a message of the channel from {source} {node}: {reason}",
+    NoteKind.HANDOVER: "handover of term {term}: {step} {node} {detail}",
+    NoteKind.PIN: "pinned on {node}, version {version}: {because}",
 }
 """What the core said, for history and events; the names in braces are the note's fields, missing
 ones are left out."""

@@ -44,6 +44,12 @@ _LEVEL_OF = {
     NoteKind.PRIORITY_CHANGED: "info",
     NoteKind.HEALTH_STALE: "error",
     NoteKind.HEALTH_FRESH: "info",
+    NoteKind.MEMBER_ALIVE: "info",
+    NoteKind.MEMBER_LOST: "warning",
+    NoteKind.MEMBER_LEFT: "info",
+    NoteKind.MESSAGE_DISCARDED: "warning",
+    NoteKind.HANDOVER: "info",
+    NoteKind.PIN: "info",
 }
 
 

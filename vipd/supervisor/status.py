@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from vipd.model import MILLISECOND_NS, SECOND_NS, Instant, LeaseState
-from vipd.snapshots import InstanceSnapshot, Snapshot, TrackSnapshot
+from vipd.model import MILLISECOND_NS, SECOND_NS, ClusterConfig, Instant, LeaseState
+from vipd.snapshots import (
+    ClusterSnapshot,
+    InstanceSnapshot,
+    MemberSnapshot,
+    PinSnapshot,
+    ReportSnapshot,
+    Snapshot,
+    TrackSnapshot,
+)
 from vipd.supervisor.words import spell
 
 
@@ -34,6 +42,8 @@ def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> di
         "tracks": [_track(track) for track in shot.tracks],
         "preempt": shot.preempt,
         "held": shot.held,
+        "term": shot.term,
+        "handing_to": shot.handing_to or None,
         "master": None
         if master is None
         else {
@@ -84,9 +94,83 @@ def _timers(shot: InstanceSnapshot, now: Instant) -> dict[str, Any]:
     }
 
 
-def node_status(snapshot: Snapshot, wall_now: float) -> dict[str, Any]:
-    """What the engine knows; the supervisor adds its own: checks, hooks, maintenance, alarms."""
-    now = snapshot.now_ns
+def _ago_ms(instant: Instant | None, now: Instant) -> float | None:
+    return None if instant is None else round((now - instant) / MILLISECOND_NS, 3)
+
+
+def _cluster(shot: ClusterSnapshot, config: ClusterConfig | None, now: Instant) -> dict[str, Any]:
+    """Nodes by name, as each one reports itself; durations count back from ``now``."""
+    times = {} if config is None else _channel_times(config)
+    return {
+        "name": shot.name,
+        **times,
+        "nodes": {each.name: _node(each, now) for each in shot.members if not each.is_witness},
+        "witnesses": {
+            each.name: {
+                "alive": each.alive,
+                "last_heard_ms": _ago_ms(each.last_heard_ns, now),
+                "priority": None,
+            }
+            for each in shot.members
+            if each.is_witness
+        },
+        "discarded": dict(shot.discarded),
+    }
+
+
+def _channel_times(config: ClusterConfig) -> dict[str, float]:
+    return {
+        "heartbeat_interval_ms": config.heartbeat_interval_ns / MILLISECOND_NS,
+        "heartbeat_timeout_ms": config.heartbeat_timeout_ns / MILLISECOND_NS,
+    }
+
+
+def _node(member: MemberSnapshot, now: Instant) -> dict[str, Any]:
+    """``priority`` is that of the only unit: with several there is no single one."""
+    units = member.units
+    return {
+        "alive": member.alive,
+        "last_heard_ms": _ago_ms(member.last_heard_ns, now),
+        "priority": units[0].priority if len(units) == 1 else None,
+        "self": member.is_self,
+        "left": member.left,
+        "software": member.software,
+        "wire_version": member.wire_version,
+        "incarnation": member.incarnation,
+        "maintenance": member.maintenance,
+        "drifted": member.drifted,
+        "paths": [
+            {"address": path.address, "last_heard_ms": _ago_ms(path.last_heard_ns, now)}
+            for path in member.paths
+        ],
+        "units": {report.unit: _report(report) for report in units},
+    }
+
+
+def _report(report: ReportSnapshot) -> dict[str, Any]:
+    return {
+        "state": report.state.value,
+        "reason": report.reason,
+        "detail": spell(report.detail),
+        "priority": {"base": report.priority_base, "effective": report.priority},
+        "term": report.term,
+        "master": report.master or None,
+    }
+
+
+def _pin(pin: PinSnapshot, now: Instant, wall_now: float) -> dict[str, Any]:
+    until = None if pin.until_ns is None else wall_now + (pin.until_ns - now) / SECOND_NS
+    return {"node": pin.node, "version": pin.version, "until": until}
+
+
+def node_status(
+    snapshot: Snapshot, wall_now: float, config: ClusterConfig | None = None
+) -> dict[str, Any]:
+    """What the engine knows; the supervisor adds its own: checks, hooks, maintenance, alarms.
+
+    ``config`` is the cluster's, in cluster mode; ``cluster`` is None in plain mode.
+    """
+    now, cluster = snapshot.now_ns, snapshot.cluster
     counters: dict[str, Any] = {
         shot.name: {**shot.counters, "discarded": dict(shot.discarded)}
         for shot in snapshot.instances
@@ -98,4 +182,8 @@ def node_status(snapshot: Snapshot, wall_now: float) -> dict[str, Any]:
         },
         "counters": counters,
         "discarded": dict(snapshot.discarded_without_instance),
+        "cluster": None if cluster is None else _cluster(cluster, config, now),
+        "pin": {}
+        if cluster is None
+        else {pin.unit: _pin(pin, now, wall_now) for pin in cluster.pins if pin.node},
     }
