@@ -7,7 +7,8 @@ beginning and end is told to ``changed`` once, for journal and log.
 Where alarms come from:
 
 * Who watches a thing *sets* its alarm: a text raises it, None clears it.
-* What the engine finds comes with its snapshots, and is replaced by the next one (``take``).
+* What the engine finds comes with its snapshots, and is replaced by the next one (``take``). In
+  cluster mode one is taken every second, so that nobody needs to ask for the alarm to be raised.
 * A sign that repeats while the trouble lasts, and has no end of its own, *is seen*: the alarm
   ends when the sign has stayed away for ``QUIET_NS``. The core repeats such a sign at most once a
   minute, so that is two and a half minutes.
@@ -29,6 +30,12 @@ JOURNAL_NOT_WRITTEN = "journal-not-written"
 ENGINE_RESTARTING = "engine-restarting"
 DUPLICATE_NODE = "duplicate-node"
 IDENTITY_NOT_KEPT = "identity-not-kept"
+PATH_DOWN = "path-down"
+ADVERTS_LOST = "adverts-lost"
+DRIFT = "drift"
+NO_STANDBY = "no-standby"
+FOREIGN_MASTER = "foreign-master"
+KEY_ROTATION_PENDING = "key-rotation-pending"
 
 HEALTH = "health"
 """What the engine calls the reports of all checks, as a subject."""
@@ -56,8 +63,44 @@ CURES = {
         "nodes may take this one for an earlier life of itself and not listen to it."
     ),
     DUPLICATE_NODE: (
-        "Another host uses this host's address as the source of its adverts. `vipd watch` shows "
-        "its MAC; give one of the two another address, or stop the copy of this machine."
+        "Two hosts use one address, or one node name. The detail says which: an address as the "
+        "source of adverts (`vipd watch` shows the other's MAC), or a name on the cluster channel. "
+        "Find the copy of this machine, or the host whose host name or `node:` is wrong, and stop "
+        "it."
+    ),
+    PATH_DOWN: (
+        "Nothing is heard by this path. From this host: `ping` the address. If it answers, look "
+        "for a firewall that drops UDP of `cluster.port`, and on the other host at "
+        "`systemctl status vipd`; if not, at link, switch and VLAN. While another path lives "
+        "nothing else is lost. Is it the last one, make sure first that the host is really off: "
+        "else two hosts may hold the VIPs."
+    ),
+    ADVERTS_LOST: (
+        "That node is alive on the channel and says that it is master, but its adverts do not come "
+        "here: clients may not reach it either. On both hosts `vipd watch -i INTERFACE`; look at "
+        "the switch port, VLAN and multicast snooping of the VIPs' network, and for a firewall "
+        "that drops protocol 112. `vipd switchover` moves the VIPs to a node that hears more."
+    ),
+    DRIFT: (
+        "The nodes do not run the same configuration. Compare /etc/vipd.yaml of both hosts "
+        "(`cksum`), copy the right one, then `vipd check && vipd reload` on each. During a planned "
+        "change it ends by itself when all hosts have reloaded."
+    ),
+    NO_STANDBY: (
+        "The service runs, but nobody could take over if its master were lost now. `vipd status` "
+        "says why each other node cannot: lost (start the host, or `systemctl start vipd` there), "
+        "FAULT (mend what the reason says), maintenance (`vipd maintenance off` there)."
+    ),
+    FOREIGN_MASTER: (
+        "A router that is no node of this cluster speaks for this VRID. `vipd watch` shows its "
+        "address and MAC. Often keepalived that was not stopped, or a node whose cluster section "
+        "or address is missing: stop it, or correct `cluster.nodes`, or take another VRID. While "
+        "it is heard, takeovers need the longer times of the RFC."
+    ),
+    KEY_ROTATION_PENDING: (
+        "A member still signs with the old key: the replacement is not finished. Go on with the "
+        "next step of `vipd keygen` (docs/channel.md, Keys). Nothing is broken meanwhile; do not "
+        "take the old key out of any file before this alarm is over."
     ),
 }
 

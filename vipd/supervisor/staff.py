@@ -24,7 +24,7 @@ from vipd.adapters.clock import boottime_ns
 from vipd.adapters.journal import Journal
 from vipd.adapters.journal_entry import Query
 from vipd.duties import Duties
-from vipd.ipc import HealthState, ToEngine
+from vipd.ipc import HealthState, SnapshotWanted, ToEngine
 from vipd.model import Alarm, Note, NoteKind, Verdict
 from vipd.snapshots import Snapshot
 from vipd.supervisor import entries, log
@@ -65,6 +65,7 @@ class Staff:
         self._tell = tell
         self._working_pid: int | None = None
         self._watched: dict[tuple[str, str], Callable[[], str | None]] = {}
+        self._is_in_cluster = False
         self._alarms = Alarms(self._alarm_changed)
         self._board = CheckBoard(self._health_changed, self._check_happened)
         self._hooks = HookRunner(
@@ -189,6 +190,9 @@ class Staff:
             for (name, subject), trouble in self._watched.items():
                 self._alarms.set(name, subject, trouble(), now)
             self._judge_hooks()
+            if self._is_in_cluster:
+                # What the cluster lacks is to be told although nobody asks for the status.
+                self._tell(lambda: SnapshotWanted(0))
 
     def _judge_hooks(self) -> None:
         self._alarms.replace_all(HOOK_FAILED, dict(self._hooks.failures()), boottime_ns())
@@ -197,6 +201,7 @@ class Staff:
 
     def alarms_of(self, snapshot: Snapshot) -> None:
         """What the engine itself raises."""
+        self._is_in_cluster = snapshot.cluster is not None
         self._alarms.take(snapshot.alarms)
 
     def status(self) -> dict[str, Any]:
