@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vipd.model import Orders
+from vipd.model import Orders, PinOrder
 from vipd.supervisor.orders import FILE_NAME, OrderBook, OrderFile, OrdersNotKept
 
 NOW = 1_800_000_000.0
@@ -79,6 +79,28 @@ def test_units_that_are_gone_are_forgotten() -> None:
     assert book.orders() == Orders(held=("api",), step_downs=(("api", 1),))
 
 
+def test_each_pin_counts_one_more_and_the_last_one_is_told() -> None:
+    book = OrderBook()
+    book.pin("web", "lb2", 90.0)
+    book.pin("api", "lb3", None)
+    book.pin("web", "", None)
+    assert book.orders() == Orders(pins=(PinOrder("api", "lb3", 1), PinOrder("web", "", 2)))
+
+
+def test_a_pin_with_an_end_never_becomes_one_without() -> None:
+    book = OrderBook()
+    book.pin("web", "lb2", 1e-12)
+    assert book.orders().pins[0].for_ns == 1
+
+
+def test_pins_of_units_that_are_gone_are_forgotten() -> None:
+    book = OrderBook()
+    book.pin("web", "lb2", None)
+    book.pin("api", "lb2", None)
+    assert book.retain(["api"]) == ()
+    assert book.orders() == Orders(pins=(PinOrder("api", "lb2", 1),))
+
+
 # --- the file ---------------------------------------------------------------------------------
 
 
@@ -92,6 +114,13 @@ def test_the_book_survives(tmp_path: Path) -> None:
     assert loaded.orders() == book.orders()
     assert loaded.maintenance == book.maintenance
     assert sorted(path.name for path in tmp_path.iterdir()) == [FILE_NAME]
+
+
+def test_pins_live_in_the_engines_and_not_in_the_file(tmp_path: Path) -> None:
+    book = OrderBook()
+    book.pin("web", "lb2", None)
+    OrderFile(tmp_path).save(book.to_json())
+    assert OrderFile(tmp_path).load()[0].orders() == Orders()
 
 
 def test_a_hold_that_was_read_ends_with_the_first_mastership(tmp_path: Path) -> None:

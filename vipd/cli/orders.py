@@ -78,7 +78,10 @@ def switchover(
     force: ForceOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Give mastership of INSTANCE to another node, which keeps it. Run it on the master."""
+    """Give mastership of INSTANCE to another node, which keeps it.
+
+    Run it on the master; with a cluster section, on any node.
+    """
     if auto and (to is not None or lasting is not None):
         raise typer.BadParameter("goes with neither --to nor --for", param_hint="--auto")
     for_s = None if lasting is None else _seconds(lasting)

@@ -194,6 +194,7 @@ class Fate(Enum):
     OPEN = "open"
     TAKEN = "taken"
     BACK = "back"
+    ELSEWHERE = "elsewhere"  # cluster mode: ``master`` took it, though another node was meant
     OVERRULED = "overruled"  # cluster mode: another operator put it on ``master`` meanwhile
 
 

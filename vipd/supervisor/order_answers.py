@@ -70,7 +70,11 @@ def held(unit: str, for_s: float | None) -> str:
 
 
 def taken(unit: str, outcome: Outcome) -> str:
-    return f"{unit}: {outcome.master} took over {_when(outcome)}"
+    return f"{unit}: {taken_by(outcome)}"
+
+
+def taken_by(outcome: Outcome) -> str:
+    return f"{outcome.master} took over {_when(outcome)}"
 
 
 def pinned(unit: str, for_s: float | None) -> str:
@@ -88,6 +92,8 @@ def not_put(table: Table, to: str, outcome: Outcome, waited_ns: Duration) -> str
     if outcome.fate is Fate.BACK:
         again = f"{outcome.master} is master again {_when(outcome)}"
         return f"{table.unit}: {to} did not take it{because}; {again}"
+    if outcome.fate is Fate.ELSEWHERE:
+        return f"{table.unit}: {to} did not take it{because}; {taken_by(outcome)}"
     patience = f"within {waited_ns / SECOND_NS:.1f} s"
     return f"{table.unit}: {to} did not take it {patience}{because}; {_holder(table)}"
 

@@ -51,30 +51,34 @@ class ClusterCommands:
         handover.check_time(for_s)
         before = await self._find(cluster, name)
         target = seats.choose(before, to)
-        if target.leads:
-            self._pin(before.unit, target.node, for_s)
-            pinned = order_answers.pinned(before.unit, for_s)
-            return answer(True, f"{before.unit}: {target.node} is master already; {pinned}")
-        if before.own.leads:
+        if before.own.leads and not target.is_self:
             await self._means.leaving((before.unit,), Reason.SWITCHOVER)
             # Draining takes seconds, in which everything may have become different.
             before = await self._find(cluster, name)
             target = seats.choose(before, to)
-        warning = self._warning(before)
-        ordered_ns = self._means.now_ns()
-        self._pin(before.unit, target.node, for_s)
-        after, outcome = await self._watch_pin(cluster, before, target.node, ordered_ns)
-        outcomes = {before.unit: outcome}
-        if outcome.fate is Fate.TAKEN:
-            taken = order_answers.taken(before.unit, outcome)
+        if target.leads:
+            self._pin(before.unit, target.node, for_s)
             pinned = order_answers.pinned(before.unit, for_s)
-            return answer(True, f"{taken}; {pinned}", warning, outcomes)
+            return answer(True, f"{before.unit}: {target.node} is master already; {pinned}")
+        return await self._put(cluster, before, target.node, for_s)
+
+    async def _put(
+        self, cluster: ClusterConfig, before: Table, to: str, for_s: float | None
+    ) -> Answer:
+        unit, warning = before.unit, self._warning(before)
+        ordered_ns = self._means.now_ns()
+        self._pin(unit, to, for_s)
+        after, outcome = await self._watch_pin(cluster, before, to, ordered_ns)
+        if outcome.fate is Fate.TAKEN:
+            pinned = order_answers.pinned(unit, for_s)
+            told = f"{order_answers.taken(unit, outcome)}; {pinned}"
+            return answer(True, told, warning, {unit: outcome})
         waited_ns = self._means.now_ns() - ordered_ns
-        told = order_answers.not_put(after, target.node, outcome, waited_ns)
-        if after.pinned == target.node:
-            self._pin(before.unit, "", None)
+        told = order_answers.not_put(after, to, outcome, waited_ns)
+        if after.pinned == to:
+            self._pin(unit, "", None)
             told += "; the switchover was taken back"
-        return answer(False, told, warning, outcomes)
+        return answer(False, told, warning, {unit: outcome})
 
     async def release(self, cluster: ClusterConfig, name: str) -> Answer:
         """Clear the pin of a unit, whoever set it."""

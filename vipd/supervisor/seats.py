@@ -12,7 +12,7 @@ Rules
    higher first address of the cluster section, as the core itself would choose.
 3. A mastership has a term, and each new one a higher term than all before (QUORUM 5, 8). So an
    order came true when the node it names reports MASTER with a higher term than was known before
-   the order; it failed when the former master does. Time plays no part in it.
+   the order; it failed when the former master does, or a third one for good. Time plays no part.
 4. Of two operators at once the one with the newer pin wins; the other one is told so.
 """
 
@@ -236,6 +236,10 @@ def judge_pin(before: Table, after: Table, to: str, ordered_ns: Instant) -> Outc
     former = before.master
     if former is not None and _is_back(former, after.seat(former.node), before.term):
         return Outcome(Fate.BACK, former.node, _ms(after.now_ns - ordered_ns), exact=False)
+    master = after.master
+    if master is not None and master.term > before.term and not after.pinned:
+        # Whoever becomes master against a pin ends it: there is nothing left to wait for.
+        return Outcome(Fate.ELSEWHERE, master.node, _ms(after.now_ns - ordered_ns), exact=False)
     return OPEN
 
 
