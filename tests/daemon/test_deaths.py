@@ -98,6 +98,7 @@ def test_both_killed_and_started_again() -> None:
         one.start()
         one.wait_ready()
         one_holder(one, two, one)
+        wait_for(lambda: len(kernel.addresses(VIP, begin)) > 1, PATIENCE_S, "not recorded")
         removed, added = kernel.addresses(VIP, begin)[:2]
         assert (removed.added, added.added) == (False, True)
         assert one.events("addresses-removed")[-1]["left_by"] == "an earlier run"

@@ -21,6 +21,7 @@ from vipd.model import SECOND_NS
 
 INTERFACE, SECOND_INTERFACE = "eth0", "eth1"
 _POLL_S = 0.005
+_DEATH_S = 10.0
 _IFF_LOWER_UP = 0x10000
 
 
@@ -29,13 +30,15 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> int:
+def wait_for(
+    condition: Callable[[], bool], timeout_s: float, what: str, poll_s: float = _POLL_S
+) -> int:
     """Poll until ``condition`` holds; the instant at which it did. Raises TimeoutError."""
     give_up_ns = now_ns() + int(timeout_s * SECOND_NS)
     while not condition():
         if now_ns() > give_up_ns:
             raise TimeoutError(f"after {timeout_s} s: {what}")
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
     return now_ns()
 
 
@@ -76,13 +79,24 @@ def kill_tree(pid: int) -> None:
     """SIGKILL a process and all below it so that none of them sees another one die.
 
     Everybody is stopped first: keepalived's child says goodbye when its parent dies, and its
-    parent starts a new child when the child dies. A host that loses power does neither.
+    parent starts a new child when the child dies. A host that loses power does neither. Returns
+    when all are dead: who owns packet sockets takes a while, and is heard until then.
     """
     stopped: list[int] = []
     while fresh := [member for member in descendants(pid) if member not in stopped]:
         signal_all(fresh, signal.SIGSTOP)
         stopped += fresh
     signal_all(stopped, signal.SIGKILL)
+    wait_for(lambda: not any(map(_lives, stopped)), _DEATH_S, "a killed process lives on")
+
+
+def _lives(pid: int) -> bool:
+    """Neither gone nor waiting to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 class Host:
