@@ -27,7 +27,6 @@ import io
 import os
 import pickle
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
@@ -42,7 +41,6 @@ from vipd.model import (
     MILLISECOND_NS,
     Address,
     Duration,
-    Instant,
     NodeConfig,
     Note,
     Orders,
@@ -51,7 +49,7 @@ from vipd.model import (
 )
 from vipd.snapshots import Snapshot
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Grows when a message changes its meaning; both ends must agree."""
 
 EXIT_REPLACED = 64
@@ -153,13 +151,6 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
-    """The engine's loop turned at ``sent_ns``."""
-
-    sent_ns: Instant
-
-
-@dataclass(frozen=True, slots=True)
 class StateApplied:
     """The ``EngineState`` whose configuration has this generation is in force."""
 
@@ -230,7 +221,7 @@ class Refused:
 
 
 ToEngine: TypeAlias = EngineState | HealthState | OrdersState | SnapshotWanted | StopWanted
-ToSupervisor: TypeAlias = Hello | Alive | StateApplied | SnapshotGiven | Noted | Stopped
+ToSupervisor: TypeAlias = Hello | StateApplied | SnapshotGiven | Noted | Stopped
 FromCompiler: TypeAlias = Compiled | Refused
 Message: TypeAlias = ToEngine | ToSupervisor | CompileWanted | FromCompiler
 
@@ -241,7 +232,6 @@ _MESSAGES = (
     SnapshotWanted,
     StopWanted,
     Hello,
-    Alive,
     StateApplied,
     SnapshotGiven,
     Noted,
@@ -250,10 +240,6 @@ _MESSAGES = (
     Compiled,
     Refused,
 )
-
-
-_ALIVE = struct.Struct("=cq")
-_ALIVE_MARK = b"A"  # no pickle begins so
 
 
 # --- encoding ---------------------------------------------------------------------------------
@@ -319,8 +305,6 @@ class _Reader(pickle.Unpickler):
 
 
 def encode(message: Message) -> bytes:
-    if type(message) is Alive:  # twenty a second, day and night
-        return _ALIVE.pack(_ALIVE_MARK, message.sent_ns)
     buffer = io.BytesIO()
     _Writer(buffer, protocol=5).dump(message)
     return buffer.getvalue()
@@ -328,10 +312,6 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes) -> Message:
     """Raises MessageRefused for everything but a message of this protocol."""
-    if data[:1] == _ALIVE_MARK:
-        if len(data) != _ALIVE.size:
-            raise MessageRefused("a sign of life of another length")
-        return Alive(_ALIVE.unpack(data)[1])
     try:
         message = _Reader(io.BytesIO(data)).load()
     except _UNREADABLE as error:

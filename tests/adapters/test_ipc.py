@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from vipd import ipc, model
 from vipd.duties import CheckConfig, Duties, HookPlan, HookSet, HttpProbe, Initial, Occasion
 from vipd.ipc import (
-    Alive,
     Channel,
     ChannelClosed,
     Compiled,
@@ -84,7 +83,6 @@ MESSAGES: list[Message] = [
     SnapshotWanted(5),
     StopWanted(Reason.REMOVED),
     Hello("1.0", 99, {"realtime": "nice -20"}),
-    Alive(123456789),
     StateApplied(7),
     SnapshotGiven(5, EMPTY),
     Noted((NOTE, NOTE), 3),
@@ -129,11 +127,11 @@ def test_messages_pass_where_python_pickles_enums_by_name(monkeypatch: pytest.Mo
 def test_every_value_of_the_model_may_be_in_a_message() -> None:
     """A new class in the model or the duties is admitted by itself; what only passes through is
     not."""
-    modules = {"vipd.model", "vipd.duties"}
+    modules = {"vipd.model", "vipd.snapshots", "vipd.duties", "vipd.members"}
     admitted = {name for module, name in ipc._ADMITTED if module in modules}
     assert {"HttpProbe", "HookPlan", "Occasion"} <= admitted
     assert {"Vip", "NodeConfig", "InstanceSnapshot", "Contribution", "Reason"} <= admitted
-    assert not {"Enum", "Mapping", "dataclass"} & admitted
+    assert not {"Enum", "Mapping", "dataclass", "Heartbeat"} & admitted
     assert {cls.__module__ for cls in ipc._ADMITTED.values()} == {*modules, "vipd.ipc"}
 
 
@@ -158,7 +156,9 @@ def test_sizes_around_the_limit_arrive(ends: tuple[Channel, Channel]) -> None:
         assert right.receive() == message
 
 
-@pytest.mark.parametrize("message", [Alive(1), Hello("x" * 70_000, 1)], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "message", [SnapshotWanted(1), Hello("x" * 70_000, 1)], ids=["small", "large"]
+)
 def test_a_full_queue_drops_and_says_so(ends: tuple[Channel, Channel], message: Message) -> None:
     left, right = ends
     taken = 0
@@ -184,8 +184,8 @@ def test_a_message_without_room_for_its_memfd_is_dropped(
     monkeypatch.setattr(os, "memfd_create", refuse)
     left, right = ends
     assert not left.send(Hello("x" * 70_000, 1))
-    assert left.send(Alive(1))
-    assert right.receive() == Alive(1)
+    assert left.send(SnapshotWanted(1))
+    assert right.receive() == SnapshotWanted(1)
 
 
 def test_the_end_comes_after_the_last_word(ends: tuple[Channel, Channel]) -> None:
@@ -196,12 +196,12 @@ def test_the_end_comes_after_the_last_word(ends: tuple[Channel, Channel]) -> Non
     with pytest.raises(ChannelClosed):
         right.receive()
     with pytest.raises(ChannelClosed):
-        right.send(Alive(1))
+        right.send(SnapshotWanted(1))
 
 
 def test_a_death_with_unread_messages_is_an_end_too(ends: tuple[Channel, Channel]) -> None:
     left, right = ends
-    right.send(Alive(1))
+    right.send(SnapshotWanted(1))
     left.close()
     with pytest.raises(ChannelClosed):  # the kernel says ECONNRESET once
         right.receive()
@@ -221,12 +221,12 @@ class Runs:
     "forged",
     [
         Runs(),
-        (Alive(1), Runs()),
+        (SnapshotWanted(1), Runs()),
         subprocess.Popen,
         Note.__init__,  # a dotted name inside an admitted class
         model.format_address,
         NodeConfig("lb1", ()),  # admitted inside a message, but no message
-        [Alive(1)],
+        [SnapshotWanted(1)],
         None,
         LeaseState.HELD,
     ],
@@ -243,8 +243,8 @@ def test_a_pickle_of_anything_else_is_refused(
         raw.send(data)
     with pytest.raises(MessageRefused):
         right.receive()
-    left.send(Alive(1))
-    assert right.receive() == Alive(1), "the channel goes on"
+    left.send(SnapshotWanted(1))
+    assert right.receive() == SnapshotWanted(1), "the channel goes on"
 
 
 def test_the_forgery_would_have_run_without_the_allow_list() -> None:
@@ -288,7 +288,7 @@ def test_only_one_sealed_memfd_is_read(ends: tuple[Channel, Channel], kind: str)
             os.memfd_create("t", os.MFD_ALLOW_SEALING) for _n in range(2 if kind == "two" else 1)
         ]
         for fd in fds:
-            os.write(fd, encode(Alive(1)))
+            os.write(fd, encode(SnapshotWanted(1)))
     before = len(os.listdir("/proc/self/fd"))
     passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     with socket.socket(fileno=os.dup(left.fileno())) as raw:

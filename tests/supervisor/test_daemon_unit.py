@@ -23,7 +23,7 @@ class FakeGuard:
     """An engine that takes every order and never says a word."""
 
     def __init__(self, *_arguments: Any) -> None:
-        self.alive = True
+        self.alive = self.healthy = True
         self.pid = 1
         self.allowed: list[Duration] = []
         self.sent: list[ToEngine] = []
@@ -37,7 +37,7 @@ class FakeGuard:
         return True
 
     def start(self, state: EngineState, _timeout_ns: Duration) -> None:
-        self.alive = True
+        self.alive = self.healthy = True
         self.started.append(state)
 
     def next_delay_ns(self) -> Duration:
@@ -72,7 +72,7 @@ def compiled(directory: Path, generation: int, timeout_ns: Duration) -> Compiled
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[daemon.Supervisor]:
     monkeypatch.setattr(daemon, "EngineGuard", FakeGuard)
-    monkeypatch.setattr(daemon.Supervisor, "_remove_leftovers", lambda *_: None)
+    monkeypatch.setattr(daemon.Supervisor, "_carry_out_will", lambda *_: None)
     with socket.socket(socket.AF_UNIX) as name:
         made = daemon.Supervisor(tmp_path / "vipd.yaml", compiled(tmp_path, 1, 200 * MS), name)
         made._staff = FakeStaff()  # type: ignore[assignment]
@@ -186,7 +186,7 @@ def test_a_long_wait_before_the_next_engine_is_no_reason_to_be_killed(
     async def die() -> None:
         guard = supervisor._guard
         assert isinstance(guard, FakeGuard)
-        guard.alive = False
+        guard.alive = guard.healthy = False
         assert not supervisor._does_its_duty()
         supervisor._engine_died(Death(1, -9, killed_for_silence=False))
         assert supervisor._does_its_duty()
@@ -195,3 +195,14 @@ def test_a_long_wait_before_the_next_engine_is_no_reason_to_be_killed(
         assert supervisor._does_its_duty()
 
     asyncio.run(die())
+
+
+def test_an_engine_that_is_silent_and_does_not_die_is_no_reason_to_be_kept(
+    supervisor: daemon.Supervisor,
+) -> None:
+    guard = supervisor._guard
+    assert isinstance(guard, FakeGuard)
+    assert supervisor._does_its_duty()
+    guard.healthy = False
+    assert guard.alive
+    assert not supervisor._does_its_duty()

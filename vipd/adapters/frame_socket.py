@@ -15,6 +15,7 @@ raw messages on; ``wire`` decodes and the core judges them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -134,6 +135,17 @@ def open_arp_listener() -> socket.socket:
     sock = _open_packet_socket(_ETH_P_ARP)
     set_receive_buffer(sock, _BUFFER)
     return sock
+
+
+def silence(sock: socket.socket) -> None:
+    """Throw away what waits in a listener that nobody reads now, and let nothing more in.
+
+    Who listens to it next says so by ``ArpListener.listen``.
+    """
+    bpf.attach(sock, (bpf.DROP,))
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(1):
+            pass
 
 
 def _open_packet_socket(ethertype: int) -> socket.socket:

@@ -75,6 +75,7 @@ __all__ = [
     "address_delete",
     "decode_messages",
     "dump",
+    "dump_addresses",
     "link_request",
     "removal_of",
 ]
@@ -171,12 +172,20 @@ def dump() -> tuple[tuple[Link, ...], tuple[HostAddress, ...]]:
         links = tuple(
             change.link for change in _dump(sock, RTM_GETLINK) if isinstance(change, LinkChange)
         )
-        addresses = tuple(
-            change.address
-            for change in _dump(sock, RTM_GETADDR)
-            if isinstance(change, AddressChange)
-        )
+        addresses = _addresses(sock)
     return links, addresses
+
+
+def dump_addresses() -> tuple[HostAddress, ...]:
+    """All addresses of this network namespace."""
+    with _open("a netlink socket for a dump") as sock:
+        return _addresses(sock)
+
+
+def _addresses(sock: socket.socket) -> tuple[HostAddress, ...]:
+    return tuple(
+        change.address for change in _dump(sock, RTM_GETADDR) if isinstance(change, AddressChange)
+    )
 
 
 def _dump(sock: socket.socket, kind: int) -> list[KernelChange]:

@@ -28,14 +28,25 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command("release")
 def release(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Remove what a dead daemon left on this host. Refused while a daemon lives."""
+    """Remove what a dead daemon left on this host, and say so to the other hosts in its name.
+
+    Refused while a daemon lives.
+    """
     from vipd.adapters.lock import acquire_name
-    from vipd.supervisor import leftovers
+    from vipd.supervisor import last_will, leftovers
 
     with acquire_name():
-        removed = leftovers.remove(leftovers.remembered(_runtime_dir(config)))
-    for address in removed:
+        # First what can be known without the configuration: reading it takes a while.
+        removed = leftovers.remove_tagged()
+        will = last_will.execute_left(_runtime_dir(config))
+    for address in (*removed, *will.removed):
         print(f"removed {address}")
+    for node in will.told:
+        print(f"told {node} that {will.owner} is dead")
+    for instance in will.goodbyes:
+        print(f"said priority 0 for {instance}")
+    for refusal in will.refusals:
+        print(f"not sent: {refusal}")
 
 
 def _runtime_dir(config: Path) -> Path:

@@ -29,12 +29,14 @@ from vipd.core.actions import (
     AddAddresses,
     Announce,
     Finished,
+    KeepWill,
     OpenGate,
     RemoveAddresses,
     RemoveStray,
     RenewAddresses,
     ResyncKernel,
     SendAdvert,
+    SendMessage,
     ShutGate,
 )
 from vipd.core.events import (
@@ -51,11 +53,14 @@ from vipd.core.events import (
     LinkSeen,
 )
 from vipd.core.host import HostView
+from vipd.engine.channel import ChannelPaths
 from vipd.engine.report import Report
 from vipd.engine.sockets import VrrpSockets
+from vipd.engine.will import WillKeeper
 from vipd.errors import AdapterError
 from vipd.model import Family, Note, NoteKind, Vip, VipKey
 from vipd.translate import Translator
+from vipd.translate_channel import ChannelTranslator
 
 CONFIRMATIONS = 1024
 """Read after a change of our own: enough for a whole batch of it, and for some of others'."""
@@ -69,10 +74,13 @@ class Dispatcher:
     def __init__(
         self,
         translator: Translator,
+        channel_translator: ChannelTranslator,
         host: HostView,
         sockets: VrrpSockets,
+        paths: ChannelPaths,
         frames: FrameSender,
         report: Report,
+        will: WillKeeper,
     ) -> None:
         self.finished = False
         self.roles_changed = True
@@ -80,10 +88,13 @@ class Dispatcher:
         self.promote_secondaries = b""
         self.kernel_events = netlink.EventSocket()
         self._translator = translator
+        self._channel_translator = channel_translator
         self._host = host
         self._sockets = sockets
+        self._paths = paths
         self._frames = frames
         self._report = report
+        self._will = will
         self._gate = NullGate()
         self._requests = netlink.RequestSocket()
         self._promoting: set[int] = set()
@@ -109,6 +120,11 @@ class Dispatcher:
         if sent:
             return [AdvertSent(action.instance)]
         return [AdvertFailed(action.instance, refusal)]
+
+    def _send_message(self, action: SendMessage) -> list[Event]:
+        for outgoing in self._channel_translator.encode(action):
+            self._paths.send(outgoing)
+        return []
 
     def _announce(self, action: Announce) -> list[Event]:
         batches: dict[tuple[int, int], list[bytes]] = {}
@@ -217,6 +233,10 @@ class Dispatcher:
         self._gate.close(action.instance)
         return [GateShut(action.instance)]
 
+    def _keep_will(self, action: KeepWill) -> list[Event]:
+        self._will.keep(action)
+        return []
+
     def _note(self, note: Note) -> list[Event]:
         self.roles_changed |= note.kind is NoteKind.TRANSITION
         self._report.note(note)
@@ -239,6 +259,7 @@ def _event_of(change: KernelChange) -> Event:
 
 ARMS: dict[type, Callable[[Dispatcher, Any], list[Event]]] = {
     SendAdvert: Dispatcher._send_advert,
+    SendMessage: Dispatcher._send_message,
     Announce: Dispatcher._announce,
     AddAddresses: Dispatcher._add,
     RenewAddresses: Dispatcher._add,
@@ -247,6 +268,7 @@ ARMS: dict[type, Callable[[Dispatcher, Any], list[Event]]] = {
     OpenGate: Dispatcher._open_gate,
     ShutGate: Dispatcher._shut_gate,
     ResyncKernel: Dispatcher._resync,
+    KeepWill: Dispatcher._keep_will,
     Note: Dispatcher._note,
     Finished: Dispatcher._finish,
 }

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from selectors import EVENT_READ, DefaultSelector
 
+from vipd.adapters.channel_socket import ChannelSocket
 from vipd.adapters.clock import DeadlineTimer, boottime_ns
 from vipd.adapters.frame_socket import ArpListener, FrameSender, NeighbourListener
 from vipd.adapters.netlink_codec import AddressTemplate
@@ -23,6 +24,7 @@ from vipd.core.events import (
     DeadlinePassed,
     Event,
     HealthReported,
+    Identified,
     KernelResynced,
     LinkGone,
     LinkSeen,
@@ -31,13 +33,14 @@ from vipd.core.events import (
     StallDrained,
     StopRequested,
 )
-from vipd.core.node import Node
+from vipd.core.node import HANDLERS, Node
+from vipd.engine.channel import ChannelPaths
 from vipd.engine.dispatch import Dispatcher
 from vipd.engine.report import Report
 from vipd.engine.sockets import VrrpSockets
+from vipd.engine.will import WillKeeper
 from vipd.errors import AdapterError
 from vipd.ipc import (
-    Alive,
     Channel,
     ChannelClosed,
     EngineState,
@@ -51,6 +54,8 @@ from vipd.ipc import (
 )
 from vipd.model import MILLISECOND_NS, Duration, Instant, Reason
 from vipd.translate import Translator
+from vipd.translate_channel import ChannelTranslator
+from vipd.will import Page
 from vipd.wire.announce import arp_claim, neighbour_claim
 
 DATAGRAMS_PER_SOCKET = 64
@@ -83,17 +88,29 @@ class Engine:
         channel: Channel,
         frames: FrameSender,
         arp: ArpListener,
+        page: Page,
         prepare: Callable[[EngineState], None],
     ) -> None:
         self._node = Node()
         self._translator = Translator()
+        self._channel_translator = ChannelTranslator()
         self._channel = channel
         self._prepare = prepare
         self._selector = DefaultSelector()
         self._report = Report(channel)
         self._sockets = VrrpSockets(self._selector, self._read_vrrp)
+        self._paths = ChannelPaths(self._selector, self._read_members)
+        self._page = page
+        self._will = WillKeeper(page, self._translator, self._channel_translator)
         self._dispatcher = Dispatcher(
-            self._translator, self._node.host, self._sockets, frames, self._report
+            self._translator,
+            self._channel_translator,
+            self._node.host,
+            self._sockets,
+            self._paths,
+            frames,
+            self._report,
+            self._will,
         )
         self._timer = DeadlineTimer()
         self._queue: deque[Event] = deque()
@@ -161,16 +178,22 @@ class Engine:
         limit = DATAGRAMS_AFTER_STALL if late_ns > LONG_STALL_NS else DATAGRAMS_PER_SOCKET
         for sock in self._sockets.all():
             self._read_vrrp(sock, limit)
+        for path in self._paths.all():
+            self._read_members(path, limit)
         self._feed(StallDrained(), boottime_ns())
 
     def _serve_deadlines(self) -> None:
         due, now = self._node.deadline(), boottime_ns()
+        self._page.live(now)
         if due is not None and due <= now:
             self._feed(DeadlinePassed(), now)
         if self._alive_at is not None and self._alive_at <= now:
             self._alive_at = now + self._alive_interval_ns
-            self._sockets_stale |= self._sockets.is_wanting and now >= self._open_again_at
-            self._say(Alive(now))
+            self._sockets_stale |= self._is_wanting and now >= self._open_again_at
+
+    @property
+    def _is_wanting(self) -> bool:
+        return self._sockets.is_wanting or self._paths.is_wanting
 
     def _serve_results(self) -> None:
         now = boottime_ns()
@@ -196,6 +219,7 @@ class Engine:
         """Before the first word of a new router, or on a new link."""
         routers = self._node.routers()
         self._queue.extend(self._sockets.open_for(routers, self._node.host.links.values()))
+        self._paths.open_missing()
         self._dispatcher.protect_host_addresses(
             vip for router in routers if not router.is_owner for vip in router.vips
         )
@@ -213,6 +237,15 @@ class Engine:
             event = self._translator.receive(datagram)
             if event is not None:
                 self._feed(event, boottime_ns())
+        return limit
+
+    def _read_members(self, sock: ChannelSocket, limit: int) -> int:
+        for count in range(limit):
+            received = sock.receive()
+            if received is None:
+                return count
+            event = self._channel_translator.receive(*received, sock.own)
+            self._feed(event, boottime_ns())
         return limit
 
     def _read_kernel(self, limit: int) -> int:
@@ -281,9 +314,14 @@ class Engine:
         }
         self._dispatcher.promote_secondaries = state.promote_secondaries
         self._translator.configure(state.config)
+        self._channel_translator.configure(state.config.cluster, state.owner)
+        self._paths.want(state.config)
+        self._will.configure(state.config)
         self._translator.set_forwarding(_forwards())
         self._sockets_stale = True
         now = boottime_ns()
+        if first and Identified in HANDLERS:
+            self._feed(Identified(state.owner, state.seed), now)
         # Before the configuration: no router starts without knowing what keeps it from mastership.
         self._feed(OrdersGiven(state.orders), now)
         self._feed(HealthReported(state.health), now)
@@ -305,7 +343,9 @@ class Engine:
         self._queue.extend(self._sockets.follow(routers, self._node.host.links.values()))
         # Routers that are still leaving keep their sockets until the next look.
         self._sockets_stale = self._node.is_leaving
-        if self._sockets.is_wanting:
+        if not self._sockets_stale:
+            self._paths.close_unwanted()
+        if self._is_wanting:
             self._open_again_at = boottime_ns() + OPEN_AGAIN_NS
 
     def _say(self, message: Message) -> None:

@@ -1,6 +1,7 @@
-"""The engine's start and end. ``python -m vipd.engine CHANNEL FRAMES ARP`` (descriptors).
+"""The engine's start and end. ``python -m vipd.engine CHANNEL FRAMES ARP PAGE`` (descriptors).
 
-Started by the supervisor only, by exec, with the sockets that take long to close already open.
+Started by the supervisor only, by exec, with the sockets that take long to close already open, and
+with the page of the last will.
 SIGTERM and its like are ignored: the service manager sends them to both processes, and the order
 to release comes through the channel. Whatever happens here, in the end no address is left.
 """
@@ -16,6 +17,7 @@ from vipd import __version__
 from vipd.adapters import netlink
 from vipd.adapters.frame_socket import ArpListener, FrameSender
 from vipd.adapters.netlink_codec import removal_of
+from vipd.adapters.page import inherited_page
 from vipd.adapters.process import (
     freeze_gc,
     keep_capabilities,
@@ -27,9 +29,12 @@ from vipd.engine.loop import Engine
 from vipd.errors import AdapterError
 from vipd.ipc import EXIT_REPLACED, PROTOCOL, Channel, EngineState, Hello, Stopped
 from vipd.model import ADDRESS_TAG
+from vipd.will import PAGE_SIZE, Page
 
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
+
+ARGUMENTS = 4
 
 _RIGHTS = (12, 13, 14, 23)
 """CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK, CAP_SYS_NICE."""
@@ -42,10 +47,14 @@ class Replaced(AdapterError):
 def main(arguments: list[str]) -> int:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    channel_fd, frames_fd, arp_fd = (int(argument) for argument in arguments)
+    if len(arguments) != ARGUMENTS:
+        sys.stderr.write("vipd was replaced on disk: its supervisor passes other descriptors\n")
+        return EXIT_REPLACED
+    channel_fd, frames_fd, arp_fd, page_fd = (int(argument) for argument in arguments)
     channel = Channel(socket.socket(fileno=channel_fd))
     frames = FrameSender(socket.socket(fileno=frames_fd))
     arp = ArpListener(socket.socket(fileno=arp_fd))
+    page = Page(inherited_page(page_fd, PAGE_SIZE).buffer)
 
     def prepare(state: EngineState) -> None:
         """At the first state: ask the system for time and memory, and say what we got."""
@@ -57,7 +66,8 @@ def main(arguments: list[str]) -> int:
         channel.send(Hello(__version__, os.getpid(), obtained))
 
     try:
-        Engine(channel, frames, arp, prepare).run()
+        Engine(channel, frames, arp, page, prepare).run()
+        page.clear()  # all is said: who finds us dead shall not say it again
     except Replaced as replaced:
         sys.stderr.write(f"vipd was replaced on disk: {replaced}\n")
         return EXIT_REPLACED

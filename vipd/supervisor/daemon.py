@@ -25,6 +25,7 @@ from vipd import __version__
 from vipd.adapters.clock import boottime_ns
 from vipd.adapters.identity import NOBODY, Identities
 from vipd.adapters.journal_entry import Query
+from vipd.adapters.page import create_page
 from vipd.adapters.systemd import ServiceManager
 from vipd.errors import AdapterError
 from vipd.ipc import (
@@ -43,7 +44,7 @@ from vipd.ipc import (
 )
 from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Orders, Reason
 from vipd.snapshots import Snapshot
-from vipd.supervisor import entries, leftovers, log
+from vipd.supervisor import entries, last_will, leftovers, log
 from vipd.supervisor.alarms import IDENTITY_NOT_KEPT
 from vipd.supervisor.control import ASKER, SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
@@ -54,6 +55,7 @@ from vipd.supervisor.operator import Operator
 from vipd.supervisor.orders import OrderFile
 from vipd.supervisor.staff import STOP_BUDGET_S, Staff
 from vipd.supervisor.status import node_status
+from vipd.will import FILE_NAME, PAGE_SIZE
 
 STOP_TIMEOUT_S = 4.0
 """Below the unit's TimeoutStopSec: an engine that does not release by then is killed."""
@@ -73,7 +75,11 @@ class Supervisor:
         self._reloading = asyncio.Lock()
         self._log = structlog.get_logger()
         self._manager = ServiceManager()
-        self._guard = EngineGuard(self._hear, self._engine_died, (name.fileno(),))
+        page_file = create_page(self._runtime_dir / FILE_NAME, PAGE_SIZE)
+        self._guard = EngineGuard(
+            self._hear, self._engine_dead, self._engine_died, name.fileno(), page_file
+        )
+        self._will_done = True
         self._control = ControlServer(self, self._runtime_dir / SOCKET_NAME)
         self._stopping = asyncio.Event()
         self._engine_gone = asyncio.Event()
@@ -103,7 +109,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        self._remove_leftovers("an earlier run")
+        self._carry_out_will("an earlier run")
         leftovers.remember(self._runtime_dir, [self._config])
         self._staff = Staff(
             self._config.node, self._runtime_dir, Path(self._compiled.state_dir), self._insist
@@ -172,7 +178,8 @@ class Supervisor:
                 self._log.error("engine-did-not-stop", pid=self._guard.pid)
                 self._guard.kill()
                 await self._engine_gone.wait()
-        self._remove_leftovers("the engine")
+        if not self._will_done:
+            self._carry_out_will("the engine")
 
     async def _feed_watchdog(self) -> None:
         interval_ns = self._manager.watchdog_interval_ns
@@ -184,12 +191,14 @@ class Supervisor:
             await asyncio.sleep(interval_ns / 3 / SECOND_NS)
 
     def _does_its_duty(self) -> bool:
-        """Only a supervisor that has an engine, or waits to start one, is worth keeping.
+        """Only a supervisor with a healthy engine, or about to start one, is worth keeping.
+
+        An engine that is silent and does not even die is beyond our means.
 
         The back-off may be as long as the watchdog: if it counted as idleness, a host whose
         engines keep dying would start them ever faster instead of ever slower.
         """
-        return self._guard.alive or self._restart is not None or self._stopping.is_set()
+        return self._guard.healthy or self._restart is not None or self._stopping.is_set()
 
     # --- the engine ---------------------------------------------------------------------------
 
@@ -220,13 +229,16 @@ class Supervisor:
         config = self._config
         self._manager.ready(f"{len(config.instances)} instances, generation {config.generation}")
 
+    def _engine_dead(self) -> None:
+        """Its VIPs have no master now: nothing comes before this."""
+        self._carry_out_will("the dead engine")
+
     def _engine_died(self, death: Death) -> None:
         self._engine_gone.set()
         if self._stopping.is_set():
             return
         cause = "silent for too long" if death.killed_for_silence else "it ended by itself"
         self._log.error("engine-died", pid=death.pid, status=death.status, cause=cause)
-        self._remove_leftovers("the dead engine")
         self._staff.engine_died(cause, death.pid, death.status)
         if death.status == EXIT_REPLACED:
             self._fail("vipd-replaced", AdapterError("vipd was replaced on disk; starting anew"))
@@ -252,14 +264,15 @@ class Supervisor:
         except AdapterError as error:
             self._fail("engine-not-started", error)
 
-    def _remove_leftovers(self, whose: str) -> None:
-        listed = leftovers.remembered(self._runtime_dir)
+    def _carry_out_will(self, whose: str) -> None:
         try:
-            removed = leftovers.remove(listed)
+            execution = last_will.execute(self._guard.page, self._runtime_dir)
         except AdapterError as error:
+            self._will_done = False
             self._fail("addresses-not-removed", error)
             return
-        leftovers.tell(removed, whose)
+        self._will_done = True
+        execution.tell(whose)
 
     def _fail(self, what: str, error: AdapterError) -> None:
         """We cannot do our duty: end, so that the service manager starts us anew."""

@@ -2,11 +2,14 @@
 
 Rules
 -----
-1. The engine's death is noticed by whatever comes first: the end of the channel or its pidfd.
-   What it left on the host is removed *before* the next engine starts.
-2. An engine that is silent for longer than ``engine_timeout`` is killed first, then the same.
+1. The engine is dead when its pidfd says so. Then its last will comes first (``dead``), before its
+   last words are heard, before anything is logged, and *before* the next engine starts: until the
+   will is done nobody serves.
+2. It lives as long as the instant in the shared page changes: it writes that of each turn of its
+   loop. If it is silent for longer than ``engine_timeout`` it is killed first, then the same.
    Silence is counted only over time in which this loop itself ran: a supervisor that was frozen
-   together with its engine must not kill it on waking.
+   together with its engine must not kill it on waking. So it looks often, and one look counts for
+   one step at most: a rare look could not tell whether anybody was scheduled meanwhile.
 3. Engines that keep dying are started with a growing delay, so that a fault that kills each one
    does not make the VIP flap. One that lived long enough starts anew at once.
 """
@@ -23,6 +26,7 @@ from dataclasses import dataclass
 
 from vipd.adapters import frame_socket
 from vipd.adapters.clock import boottime_ns
+from vipd.adapters.page import PageFile
 from vipd.adapters.process import open_pidfd, signal_pidfd
 from vipd.errors import AdapterError
 from vipd.ipc import (
@@ -36,9 +40,13 @@ from vipd.ipc import (
     socket_pair,
 )
 from vipd.model import SECOND_NS, Duration, Instant
+from vipd.will import Page
 
 START_TIMEOUT_NS = 10 * SECOND_NS
 """An engine that has not said Hello by then will not do so any more."""
+
+LOOKS = 8
+"""How often within ``engine_timeout`` the guard looks for a sign of life."""
 
 LONG_LIFE_NS = 60 * SECOND_NS
 BACKOFF_FIRST_NS = SECOND_NS // 10
@@ -76,12 +84,18 @@ class EngineGuard:
     def __init__(
         self,
         hear: Callable[[Message], None],
+        dead: Callable[[], None],
         died: Callable[[Death], None],
-        inherited: tuple[int, ...],
+        name_fd: int,
+        page_file: PageFile,
     ) -> None:
+        """``dead`` is called at once, ``died`` when everything about the death is known."""
+        self.page = Page(page_file.buffer)
         self._hear = hear
+        self._dead = dead
         self._died = died
-        self._inherited = inherited
+        self._name_fd = name_fd
+        self._page_file = page_file
         self._frames = frame_socket.open_sender()
         self._arp = frame_socket.open_arp_listener()
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,7 +107,8 @@ class EngineGuard:
         self._greeted = False
         self._killed_for_silence = False
         self._backoff_ns: Duration = 0
-        self._watch: asyncio.Task[None] | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+        self._last_turn: Instant = 0
 
     @property
     def pid(self) -> int | None:
@@ -103,17 +118,30 @@ class EngineGuard:
     def alive(self) -> bool:
         return self._process is not None
 
+    @property
+    def healthy(self) -> bool:
+        """There is an engine, and it gives signs of life; not so one that outlives a SIGKILL."""
+        silence = self._silence
+        return silence is not None and silence.silent_ns <= self._allowed_ns
+
+    @property
+    def _allowed_ns(self) -> Duration:
+        return self._timeout_ns if self._greeted else START_TIMEOUT_NS
+
     # --- starting -----------------------------------------------------------------------------
 
     def start(self, state: EngineState, timeout_ns: Duration) -> None:
         """Start an engine and give it its state. Raises AdapterError."""
         ours, theirs = socket_pair()
-        passed = (theirs.fileno(), self._frames.fileno(), self._arp.fileno())
+        frame_socket.silence(self._arp)  # what the engine before did not hear is history
+        self.page.begin(state.owner)
+        shared = (self._frames.fileno(), self._arp.fileno(), self._page_file.fd)
+        passed = (theirs.fileno(), *shared)
         command = [sys.executable, "-m", "vipd.engine", *map(str, passed)]
         try:
             self._process = subprocess.Popen(
                 command,
-                pass_fds=(*passed, *self._inherited),
+                pass_fds=(*passed, self._name_fd),
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # a Ctrl-C at the terminal is the supervisor's to answer
             )
@@ -132,7 +160,8 @@ class EngineGuard:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._read)
         loop.add_reader(self._pidfd, self._bury)
-        self._watch = loop.create_task(self._watch_silence())
+        self._silence, self._last_turn = Silence(self._started), self.page.last_turn
+        self._look_again()
         self.send(state)
 
     def allow_silence(self, timeout_ns: Duration) -> None:
@@ -178,36 +207,45 @@ class EngineGuard:
                 return
             if message is None:
                 return
-            if self._silence is not None:
+            if isinstance(message, Hello) and self._silence is not None:
+                self._greeted = True
                 self._silence.heard(boottime_ns())
-            self._greeted = self._greeted or isinstance(message, Hello)
             self._hear(message)
 
-    async def _watch_silence(self) -> None:
-        self._silence = silence = Silence(boottime_ns())
-        while True:
-            step_ns = max(self._timeout_ns // 8, 1)
-            await asyncio.sleep(step_ns / SECOND_NS)
+    def _look_again(self) -> None:
+        step_ns = max(self._timeout_ns // LOOKS, 1)
+        loop = asyncio.get_running_loop()
+        self._next_look = loop.call_later(step_ns / SECOND_NS, self._look, step_ns)
+
+    def _look(self, step_ns: Duration) -> None:
+        """Has the engine's loop turned since the last look?"""
+        silence, last_turn = self._silence, self.page.last_turn
+        if silence is None:
+            return
+        if last_turn != self._last_turn:
+            self._last_turn = last_turn
+            silence.heard(boottime_ns())
+        else:
             silence.tick(boottime_ns(), step_ns)
-            allowed_ns = self._timeout_ns if self._greeted else START_TIMEOUT_NS
-            if silence.silent_ns > allowed_ns:
-                self._killed_for_silence = True
-                self.kill()
-                return
+        if silence.silent_ns > self._allowed_ns and not self._killed_for_silence:
+            self._killed_for_silence = True
+            self.kill()
+        self._look_again()
 
     # --- death --------------------------------------------------------------------------------
 
     def _bury(self) -> None:
-        """The pidfd says dead: hear its last words, reap it, and tell."""
+        """The pidfd says dead: its will at once; then hear its last words, reap it, and tell."""
         process, channel = self._process, self._channel
         if process is None or channel is None:
             return
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
+        self._dead()
         self._read()
         loop.remove_reader(channel.fileno())
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._next_look is not None:
+            self._next_look.cancel()
         status = process.wait()
         os.close(self._pidfd)
         channel.close()

@@ -70,6 +70,11 @@ def remove_tagged() -> tuple[str, ...]:
     return remove(frozenset())
 
 
+def remove_listed(runtime_dir: Path) -> tuple[str, ...]:
+    """Everything that is ours; the list is read only where it is needed. As ``remove``."""
+    return remove(frozenset() if kernel_has_tags() else remembered(runtime_dir))
+
+
 def tell(removed: tuple[str, ...], left_by: str) -> None:
     """Log what was removed, if anything was."""
     if removed:
@@ -84,16 +89,7 @@ def remove(listed: frozenset[VipKey]) -> tuple[str, ...]:
     In reverse of the kernel's order: removing the first address of a subnet first would cost
     O(n²), or take its siblings along.
     """
-    links, addresses = netlink.dump()
-    names = {link.index: link.name for link in links}
-    tagged = kernel_has_tags()
-
-    def is_ours(entry: HostAddress) -> bool:
-        if tagged:
-            return entry.tag == ADDRESS_TAG
-        return (names.get(entry.index, ""), entry.address) in listed
-
-    ours = [entry for entry in reversed(addresses) if is_ours(entry)]
+    ours = list(reversed(_tagged() if kernel_has_tags() else _listed(listed)))
     if not ours:
         return ()
     failures = netlink.RequestSocket().apply([removal_of(entry) for entry in ours])
@@ -102,3 +98,14 @@ def remove(listed: frozenset[VipKey]) -> tuple[str, ...]:
             address = format_address(ours[position].address)
             raise AdapterError(f"removing {address}: {os.strerror(number)}", number)
     return tuple(format_address(entry.address) for entry in ours)
+
+
+def _tagged() -> list[HostAddress]:
+    # Not the links: there may be hundreds, and somebody waits for these addresses.
+    return [entry for entry in netlink.dump_addresses() if entry.tag == ADDRESS_TAG]
+
+
+def _listed(listed: frozenset[VipKey]) -> list[HostAddress]:
+    links, addresses = netlink.dump()
+    names = {link.index: link.name for link in links}
+    return [entry for entry in addresses if (names.get(entry.index, ""), entry.address) in listed]
