@@ -61,7 +61,10 @@ class PathSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ReportSnapshot:
-    """One unit as its node reports it. ``reason`` and ``detail`` are words."""
+    """One unit as its node reports it. ``reason`` and ``detail`` are words.
+
+    ``since_ns``: since when that node is heard to be its master; None: it is not.
+    """
 
     unit: str
     state: State
@@ -71,6 +74,7 @@ class ReportSnapshot:
     priority_base: int
     term: int
     master: str
+    since_ns: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,9 @@ class InstanceSnapshot:
 
     ``unit`` is the group that it is in, or its own name. ``held``: it does not take over from a
     live master because its mastership was given away on purpose.
+
+    In a cluster a better node asks the master for the mastership: ``asks_at_ns`` is when (again),
+    ``refused_for`` why the last answer was no, empty if there was none.
     """
 
     name: str
@@ -157,6 +164,8 @@ class InstanceSnapshot:
     preempt: bool = True
     term: int = 0
     handing_to: str = ""
+    asks_at_ns: Instant | None = None
+    refused_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

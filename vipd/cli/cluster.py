@@ -314,10 +314,10 @@ def _unit_texts(unit: str, shown: dict[str, Any], now: float) -> Iterable[tuple[
     elif not masters:
         yield "NO MASTER", "no node that is heard is its master"
     if (pin := shown["pin"].get(unit)) is not None:
-        yield "PIN", pin_text(pin, now)
+        yield "PIN", f"put {pin_text(pin, now)}"
 
 
 def pin_text(pin: dict[str, Any], now: float) -> str:
     """A sentence without its full stop."""
     until = "until it is ended" if pin["until"] is None else f"until {moment(pin['until'], now)}"
-    return f"pinned on {pin['node']} {until}, or until that node fails"
+    return f"on {pin['node']} {until}, or until that node fails"

@@ -19,14 +19,24 @@ from vipd.cli.client import accepted, ask, control_socket, request
 from vipd.cli.configuration import DEFAULT_CONFIG, ConfigOption
 from vipd.cli.prospects import arithmetic, prospects
 from vipd.cli.status import staleness
+from vipd.cli.succession import succession
 from vipd.cli.telling import told as event
-from vipd.cli.vocabulary import DISCARDS, REASONS, REMARKS, Text
+from vipd.cli.vocabulary import (
+    CHANNEL_DISCARDS,
+    DISCARDS,
+    REASONS,
+    REMARKS,
+    STALE_MESSAGES,
+    Text,
+)
 from vipd.cli.wording import moment, span
+from vipd.members import ChannelDiscard
 from vipd.model import DiscardReason, Reason, Remark
 
 _WIDTH = 100
 _LABEL = 12
 _REMARK_PREFIX = "remarks."
+STALE = "stale"
 _Word = TypeVar("_Word", bound=Enum)
 _Lines = Iterator[tuple[str, str]]
 
@@ -64,7 +74,11 @@ def told(name: str, instance: dict[str, Any], shown: dict[str, Any], now: float)
     )
     lines = [line for part in (_why, _faults, _vips, _priority) for line in part(instance)]
     lines += prospects(name, instance, shown, now)
-    parts = (_master, _waiting, _discarded, _odd, _other_counters)
+    if shown.get("cluster"):
+        lines += succession(name, instance, shown, now)
+    else:
+        lines += [*_master(instance), *_waiting(instance)]
+    parts = (_discarded, _odd, _other_counters)
     lines += [line for part in parts for line in part(instance)]
     return [head, *_laid_out(iter(lines)), *_history(name, instance["history"], now)]
 
@@ -235,10 +249,22 @@ def _other_counters(instance: dict[str, Any]) -> _Lines:
 
 def _node(shown: dict[str, Any]) -> _Lines:
     """What belongs to no instance."""
+    if shown.get("cluster"):
+        yield from _channel(shown["cluster"]["discarded"])
     for label, text in _discards(shown.get("discarded", {})):
         yield label, f"for no instance: {text}"
     if shown["notes_dropped"]:
         yield "history", f"{shown['notes_dropped']} entries were dropped under load."
+
+
+def _channel(counters: dict[str, int]) -> _Lines:
+    """What the channel discarded. Copies are ordinary where nodes have several addresses."""
+    for word, count in counters.items():
+        if count and word != ChannelDiscard.COPY.value:
+            known = word == STALE
+            text = STALE_MESSAGES if known else _text(CHANNEL_DISCARDS, ChannelDiscard, word)
+            many = f"{count} message{'' if count == 1 else 's'}"
+            yield "channel", f"{many} discarded ({word}): {text.meaning}. {text.cure}".rstrip()
 
 
 def _history(name: str, entries: list[dict[str, Any]], now: float) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from vipd.cli.succession import Candidate, candidates
 from vipd.cli.wording import moment, span
 
 LOWEST, HIGHEST = 1, 254
@@ -23,11 +24,13 @@ def prospects(name: str, instance: dict[str, Any], shown: dict[str, Any], now: f
     """Label and text of each; ``shown`` is the whole status."""
     yield from _group(name, instance, shown)
     yield from _maintenance(shown, now)
-    yield from _stays_back(instance, shown, now)
+    if not shown.get("cluster"):  # there ``succession`` says more
+        yield from _stays_back(instance, shown, now)
     for track in instance.get("tracks", ()):
         yield "tracks", f"{track['name']}: {_health(track, shown, now)}, {_worth(track)}."
+    rival = _rival(instance, shown)
     for track in instance.get("tracks", ()):
-        if (text := _what_if(track, instance)) is not None:
+        if (text := _what_if(track, instance, rival)) is not None:
             yield "what if", text
     yield from _alarms(name, instance, shown, now)
 
@@ -136,7 +139,16 @@ def _worth(track: dict[str, Any]) -> str:
     return f"weight {weight:+d}{turned}, worth {track['contribution']:+d} now"
 
 
-def _what_if(track: dict[str, Any], instance: dict[str, Any]) -> str | None:
+def _rival(instance: dict[str, Any], shown: dict[str, Any]) -> Candidate | None:
+    """The best backup of a master: in a cluster it is known, elsewhere backups are silent."""
+    if not shown.get("cluster") or instance["state"] != "MASTER":
+        return None
+    return next(iter(candidates(instance["unit"], shown)), None)
+
+
+def _what_if(
+    track: dict[str, Any], instance: dict[str, Any], rival: Candidate | None
+) -> str | None:
     """What the opposite health would do. Numbers are whatever their file will say."""
     health, weight, name = track["health"], track["weight"], track["name"]
     if track["number"] is not None or instance["priority"]["base"] == OWNER:
@@ -154,7 +166,7 @@ def _what_if(track: dict[str, Any], instance: dict[str, Any]) -> str | None:
         part["weight"] for part in instance["priority"]["contributions"]
     )
     priority = max(LOWEST, min(HIGHEST, sum_now - track["contribution"] + worth))
-    return f"{event}: priority {priority}{_consequence(priority, instance)}."
+    return f"{event}: priority {priority}{_consequence(priority, instance, rival)}."
 
 
 def _lost(instance: dict[str, Any]) -> str:
@@ -163,9 +175,13 @@ def _lost(instance: dict[str, Any]) -> str:
     return "and it could not take over"
 
 
-def _consequence(priority: int, instance: dict[str, Any]) -> str:
-    """Against whom it would then stand. A master does not hear its backups: they are silent."""
+def _consequence(priority: int, instance: dict[str, Any], rival: Candidate | None) -> str:
+    """Against whom it would then stand. A master that knows no rival does not hear its backups."""
     now, master = instance["priority"]["effective"], instance["master"]
+    if rival is not None:
+        if priority < rival.priority:
+            return f"; {rival.node} with {rival.priority} asks for the mastership and gets it"
+        return f", not below the {rival.priority} of {rival.node}: it stays master"
     if instance["state"] == "MASTER":
         if priority < now:
             return f"; a backup above {priority} takes the mastership (at {priority}: by address)"

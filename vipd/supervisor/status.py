@@ -44,6 +44,7 @@ def instance_status(shot: InstanceSnapshot, now: Instant, wall_now: float) -> di
         "held": shot.held,
         "term": shot.term,
         "handing_to": shot.handing_to or None,
+        "refused_for": shot.refused_for or None,
         "master": None
         if master is None
         else {
@@ -87,6 +88,7 @@ def _timers(shot: InstanceSnapshot, now: Instant) -> dict[str, Any]:
     return {
         "next": shot.deadline_means,
         "next_in_ms": in_ms(shot.deadline_ns),
+        "asks_in_ms": in_ms(shot.asks_at_ns),
         "master_down_interval_ms": shot.master_down_interval_ns / MILLISECOND_NS,
         "skew_ms": shot.skew_ns / MILLISECOND_NS,
         "learned_interval_ms": shot.learned_interval_ns / MILLISECOND_NS,
@@ -98,13 +100,22 @@ def _ago_ms(instant: Instant | None, now: Instant) -> float | None:
     return None if instant is None else round((now - instant) / MILLISECOND_NS, 3)
 
 
-def _cluster(shot: ClusterSnapshot, config: ClusterConfig | None, now: Instant) -> dict[str, Any]:
+def _wall(instant: Instant | None, now: Instant, wall_now: float) -> float | None:
+    """``wall_now`` is the wall clock at ``now``."""
+    return None if instant is None else wall_now + (instant - now) / SECOND_NS
+
+
+def _cluster(
+    shot: ClusterSnapshot, config: ClusterConfig | None, now: Instant, wall_now: float
+) -> dict[str, Any]:
     """Nodes by name, as each one reports itself; durations count back from ``now``."""
     times = {} if config is None else _channel_times(config)
     return {
         "name": shot.name,
         **times,
-        "nodes": {each.name: _node(each, now) for each in shot.members if not each.is_witness},
+        "nodes": {
+            each.name: _node(each, now, wall_now) for each in shot.members if not each.is_witness
+        },
         "witnesses": {
             each.name: {
                 "alive": each.alive,
@@ -125,7 +136,7 @@ def _channel_times(config: ClusterConfig) -> dict[str, float]:
     }
 
 
-def _node(member: MemberSnapshot, now: Instant) -> dict[str, Any]:
+def _node(member: MemberSnapshot, now: Instant, wall_now: float) -> dict[str, Any]:
     """``priority`` is that of the only unit: with several there is no single one."""
     units = member.units
     return {
@@ -143,11 +154,11 @@ def _node(member: MemberSnapshot, now: Instant) -> dict[str, Any]:
             {"address": path.address, "last_heard_ms": _ago_ms(path.last_heard_ns, now)}
             for path in member.paths
         ],
-        "units": {report.unit: _report(report) for report in units},
+        "units": {report.unit: _report(report, now, wall_now) for report in units},
     }
 
 
-def _report(report: ReportSnapshot) -> dict[str, Any]:
+def _report(report: ReportSnapshot, now: Instant, wall_now: float) -> dict[str, Any]:
     return {
         "state": report.state.value,
         "reason": report.reason,
@@ -155,11 +166,12 @@ def _report(report: ReportSnapshot) -> dict[str, Any]:
         "priority": {"base": report.priority_base, "effective": report.priority},
         "term": report.term,
         "master": report.master or None,
+        "since": _wall(report.since_ns, now, wall_now),
     }
 
 
 def _pin(pin: PinSnapshot, now: Instant, wall_now: float) -> dict[str, Any]:
-    until = None if pin.until_ns is None else wall_now + (pin.until_ns - now) / SECOND_NS
+    until = _wall(pin.until_ns, now, wall_now)
     return {"node": pin.node, "version": pin.version, "until": until}
 
 
@@ -182,7 +194,7 @@ def node_status(
         },
         "counters": counters,
         "discarded": dict(snapshot.discarded_without_instance),
-        "cluster": None if cluster is None else _cluster(cluster, config, now),
+        "cluster": None if cluster is None else _cluster(cluster, config, now, wall_now),
         "pin": {}
         if cluster is None
         else {pin.unit: _pin(pin, now, wall_now) for pin in cluster.pins if pin.node},
