@@ -361,7 +361,7 @@ class Supervisor:
         snapshot = await self._take_snapshot()
         status: dict[str, Any] = {"node": self._config.node, "instances": {}}
         if snapshot is not None:
-            status = node_status(snapshot, time.time())
+            status = node_status(snapshot, time.time(), self._config.cluster)
         return status | {
             "version": __version__,
             "uptime_s": (boottime_ns() - self._started) / SECOND_NS,
