@@ -42,6 +42,8 @@ WALL = 1_800_000_000.0
 TRY_NS = 150 * MILLISECOND_NS
 TAKING_NS = 2 * MILLISECOND_NS
 LEAVING_S = 2.0
+TURNS = 8
+"""Of the loop, between two instants: enough for whatever follows from what just happened."""
 
 NODES = tuple(
     MemberConfig(name, (bytes((192, 0, 2, last)),))
@@ -117,7 +119,8 @@ class Host:
             self.cluster.pin(order.unit, order.node)
         if orders.maintenance:
             for unit, place in self.places.items():
-                if place.state is State.MASTER:
+                able = self.cluster.fit(self, unit)
+                if place.state is State.MASTER and able:
                     self.cluster.give(unit, self, "", Reason.MAINTENANCE)
 
     async def snapshot(self) -> Snapshot:
@@ -149,15 +152,13 @@ class Cluster:
         heapq.heappush(self._due, (instant, self._serial, act))
 
     async def sleep(self, seconds: float) -> None:
-        woken = asyncio.get_running_loop().create_future()
-
-        def wake() -> None:
-            self._sleeping -= 1
-            woken.set_result(None)
-
+        woken = asyncio.Event()
+        self.at(self.now_ns + int(seconds * SECOND_NS), woken.set)
         self._sleeping += 1
-        self.at(self.now_ns + int(seconds * SECOND_NS), wake)
-        await woken
+        try:
+            await woken.wait()
+        finally:
+            self._sleeping -= 1
 
     def run(self, *works: Awaitable[Any]) -> list[Any]:
         """All of them side by side; what each one answered, or the error that it raised."""
@@ -168,8 +169,8 @@ class Cluster:
                 running = sum(not task.done() for task in tasks)
                 if self._sleeping == running:
                     self._next()
-                # Real time passes only while a file is written.
-                await asyncio.sleep(0)
+                for _ in range(TURNS):  # real time passes only while a file is written
+                    await asyncio.sleep(0)
             return await asyncio.gather(*tasks, return_exceptions=True)
 
         return asyncio.run(all_of_them())
@@ -200,6 +201,10 @@ class Cluster:
         ]
         others.sort(key=lambda each: (each.name == preferred, each.places[unit].priority))
         self._offer(unit, host, others)
+
+    def fit(self, host: Host, unit: str) -> list[Host]:
+        """The others that could take it."""
+        return [each for each in self.hosts.values() if each is not host and self._fit(each, unit)]
 
     def _offer(self, unit: str, host: Host, others: list[Host]) -> None:
         if not others:

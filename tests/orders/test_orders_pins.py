@@ -9,7 +9,7 @@ import pytest
 
 from tests.orders.cluster_rig import LEAVING_S, Cluster, Host
 from tests.orders.samples import NOW_NS
-from vipd.model import SECOND_NS, Orders, PinOrder, Reason, State
+from vipd.model import MILLISECOND_NS, SECOND_NS, Note, NoteKind, Orders, PinOrder, Reason, State
 from vipd.supervisor.handover import OrderRefused
 from vipd.supervisor.operator import Operator
 from vipd.supervisor.orders import OrderBook, OrderFile
@@ -75,6 +75,17 @@ def test_only_the_new_master_itself_knows_the_instant(
     said = switch(cluster, operators, "lb2", to="lb3")
     assert "lb3 took over within 20 ms;" in said["sentence"]
     assert said["units"] == {"web": {"fate": "taken", "master": "lb3", "after_ms": 20}}
+
+
+def test_what_the_engine_notes_is_looked_at_at_once(
+    cluster: Cluster, operators: dict[str, Operator]
+) -> None:
+    """Then "within" is short on the former master, too; elsewhere nothing is noted."""
+    note = Note(NoteKind.HANDOVER, "web", {"step": "taken", "node": "lb2", "term": 1})
+    at_ns = NOW_NS + LEAVING_S * SECOND_NS + 3 * MILLISECOND_NS
+    cluster.at(int(at_ns), lambda: operators["lb1"].take_note(note))
+    said = switch(cluster, operators, "lb1", to="lb2")
+    assert "lb2 took over within 3 ms;" in said["sentence"]
 
 
 def test_the_best_of_the_others_is_chosen(cluster: Cluster, operators: dict[str, Operator]) -> None:
@@ -329,11 +340,22 @@ def test_maintenance_that_nobody_relieves_is_withdrawn(
 
 
 def test_force_keeps_maintenance_even_so(cluster: Cluster, operators: dict[str, Operator]) -> None:
-    for name in ("lb2", "lb3"):
-        _break(cluster.hosts[name], "dead")
+    cluster.hosts["lb2"].deaf = cluster.hosts["lb3"].deaf = True
     said = maintain(cluster, operators, "lb1", force=True)
     assert said["done"] is True
     assert "lb1 is master (handover-failed)" in said["sentence"]
+    assert operators["lb1"].orders.maintenance
+
+
+def test_force_waits_for_nobody_who_is_not_there(
+    cluster: Cluster, operators: dict[str, Operator]
+) -> None:
+    """The engine goes on serving, and hands over when somebody can take it."""
+    for name in ("lb2", "lb3"):
+        _break(cluster.hosts[name], "dead")
+    said = maintain(cluster, operators, "lb1", force=True)
+    assert "web: nobody took over (lb2 is not heard (for 7.0 s); lb3" in said["sentence"]
+    assert (cluster.now_ns - NOW_NS) / SECOND_NS == LEAVING_S
     assert operators["lb1"].orders.maintenance
 
 

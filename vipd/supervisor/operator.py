@@ -112,6 +112,7 @@ class Operator:
     def take_note(self, note: Note) -> None:
         """Holds end by what the engine says; and who was heard may be asked later."""
         fields = note.fields
+        self._cluster.take_note(note)
         if note.kind is NoteKind.TRANSITION and fields.get("master"):
             self._remember(note.instance, str(fields["master"]))
         if note.kind is not NoteKind.ROLE:

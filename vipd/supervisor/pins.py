@@ -17,10 +17,20 @@ another, so a switchover ordered elsewhere runs none, and says so.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from vipd.duties import Duties, Occasion
-from vipd.model import MILLISECOND_NS, SECOND_NS, ClusterConfig, Instant, NodeConfig, Reason
+from vipd.model import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    ClusterConfig,
+    Instant,
+    NodeConfig,
+    Note,
+    NoteKind,
+    Reason,
+)
 from vipd.snapshots import Snapshot
 from vipd.supervisor import handover, order_answers, seats
 from vipd.supervisor.handover import OPEN, Fate, Outcome
@@ -34,6 +44,9 @@ ATTEMPT_NS = 150 * MILLISECOND_NS
 """How long the core tries one successor before it names the next (H2)."""
 
 
+_NEWS = frozenset({NoteKind.HANDOVER, NoteKind.ROLE})
+
+
 class ClusterCommands:
     """``order`` tells the engine and keeps the file; in words what is wrong with the latter."""
 
@@ -41,6 +54,12 @@ class ClusterCommands:
         self._means = means
         self._book = book
         self._order = order
+        self._news = asyncio.Event()
+
+    def take_note(self, note: Note) -> None:
+        """Wakes who watches, so that the answer comes, and measures, with the event."""
+        if note.kind in _NEWS:
+            self._news.set()
 
     # --- switchover ---------------------------------------------------------------------------
 
@@ -131,9 +150,9 @@ class ClusterCommands:
         trouble = await self._order()
         tables, outcomes = await self._watch_relief(cluster, given, ordered_ns)
         told = [order_answers.relief(tables[unit], outcomes[unit]) for unit in given]
-        left = [unit for unit in given if outcomes[unit].fate is not Fate.TAKEN]
+        left = {unit: given[unit] for unit in given if outcomes[unit].fate is not Fate.TAKEN}
         if left and not force:
-            return await self._withdraw(cluster, {unit: given[unit] for unit in left}, told)
+            return await self._withdraw(cluster, left, told)
         lasts = f"in maintenance {order_answers.span(for_s)}"
         return answer(True, "; ".join([lasts, *told]), trouble, outcomes)
 
@@ -163,16 +182,17 @@ class ClusterCommands:
     async def _watch_relief(
         self, cluster: ClusterConfig, given: Mapping[str, Table], ordered_ns: Instant
     ) -> tuple[dict[str, Table], dict[str, Outcome]]:
-        """Until each unit has another master, or is back here."""
+        """Until each unit has another master, or is back here; or nobody is there to take it."""
         tables, outcomes = dict(given), dict.fromkeys(given, OPEN)
-        if not given:
+        awaited = {unit for unit, table in given.items() if table.candidates()}
+        if not awaited:
             return tables, outcomes
         async for found in self._watch(cluster, ordered_ns):
-            for unit, before in given.items():
-                if unit in found and outcomes[unit].fate is Fate.OPEN:
-                    tables[unit] = found[unit]
-                    outcomes[unit] = seats.judge_relief(before, found[unit], ordered_ns)
-            if all(outcome.fate is not Fate.OPEN for outcome in outcomes.values()):
+            for unit in awaited & found.keys():
+                tables[unit] = found[unit]
+                outcomes[unit] = seats.judge_relief(given[unit], found[unit], ordered_ns)
+            awaited = {unit for unit in awaited if outcomes[unit].fate is Fate.OPEN}
+            if not awaited:
                 break
         return tables, outcomes
 
@@ -201,7 +221,18 @@ class ClusterCommands:
                 yield _tables(snapshot, self._means.config(), cluster)
             if asked_ns - ordered_ns > patience_ns:
                 return
-            await self._means.sleep(POLL_S)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until something happened here, or might have elsewhere."""
+        waits = {
+            asyncio.ensure_future(self._news.wait()),
+            asyncio.ensure_future(self._means.sleep(POLL_S)),
+        }
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        self._news.clear()
 
 
 def _has_leaving(duties: Duties, unit: str) -> bool:
