@@ -1,0 +1,117 @@
+"""The paths of the cluster channel, and the sockets that they need.
+
+A *path* to a member is a pair of one own address and one of its addresses, of one family; every
+datagram takes every path, because nobody knows which of them is cut at this moment. What arrives
+twice costs its receiver one comparison.
+
+The set follows the configuration in two steps, because the actions of a reload stand between them:
+new sockets are open before the first word to a new member, and what leaves is still spoken to
+until it has left. A socket that cannot be opened (another program has the port) is tried again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from selectors import EVENT_READ, BaseSelector
+from typing import TypeAlias
+
+from vipd.adapters.channel_socket import ChannelSocket
+from vipd.errors import AdapterError
+from vipd.model import Address, NodeConfig, family_of
+from vipd.translate_channel import Outgoing
+
+Path: TypeAlias = tuple[Address, Address]
+"""From an own address to one of a member."""
+
+_SocketKey: TypeAlias = tuple[Address, int]
+
+
+def paths_of(config: NodeConfig) -> dict[str, tuple[Path, ...]]:
+    """The paths to each other node; none where the cluster does not list this node."""
+    nodes = () if config.cluster is None else config.cluster.nodes
+    own = [address for node in nodes if node.name == config.node for address in node.addresses]
+    return {
+        node.name: tuple(
+            (here, there)
+            for here in own
+            for there in node.addresses
+            if family_of(here) is family_of(there)
+        )
+        for node in nodes
+        if own and node.name != config.node
+    }
+
+
+class ChannelPaths:
+    """Opens and closes the channel's sockets, and keeps the selector in step."""
+
+    def __init__(self, selector: BaseSelector, read: Callable[[ChannelSocket, int], int]) -> None:
+        self._selector = selector
+        self._read = read
+        self._port = 0
+        self._wanted: dict[str, tuple[Path, ...]] = {}
+        self._paths: dict[str, list[tuple[_SocketKey, Address]]] = {}
+        self._open: dict[_SocketKey, ChannelSocket] = {}
+        self.refusals: dict[_SocketKey, int] = {}
+        """Sockets that could not be opened, with the errno."""
+
+    @property
+    def is_wanting(self) -> bool:
+        return bool(self.refusals)
+
+    def all(self) -> list[ChannelSocket]:
+        return list(self._open.values())
+
+    def unsent(self) -> Counter[int]:
+        """What the open sockets were refused, by errno."""
+        return sum((sock.refused for sock in self._open.values()), Counter())
+
+    def want(self, config: NodeConfig) -> None:
+        """What is right from now on. Opens and closes nothing yet."""
+        self._wanted = paths_of(config)
+        self._port = 0 if config.cluster is None else config.cluster.port
+
+    def open_missing(self) -> None:
+        """Open what is wanted and is not open yet; close nothing."""
+        self.refusals = {}
+        for key in self._keys():
+            if key not in self._open:
+                self._try_open(key)
+        # Over what there was: who leaves is still spoken to, until ``close_unwanted``.
+        self._paths |= self._routes()
+
+    def close_unwanted(self) -> None:
+        self._paths = self._routes()
+        wanted = self._keys()
+        for key in [key for key in self._open if key not in wanted]:
+            sock = self._open.pop(key)
+            self._selector.unregister(sock)
+            sock.close()
+
+    def _keys(self) -> dict[_SocketKey, None]:
+        """The wanted sockets, in the order of the configuration."""
+        pairs = (pair for paths in self._wanted.values() for pair in paths)
+        return {(here, self._port): None for here, _there in pairs}
+
+    def _routes(self) -> dict[str, list[tuple[_SocketKey, Address]]]:
+        return {
+            member: [((here, self._port), there) for here, there in paths]
+            for member, paths in self._wanted.items()
+        }
+
+    def send(self, outgoing: Outgoing) -> None:
+        """On every path that is open."""
+        for key, destination in self._paths.get(outgoing.to, ()):
+            sock = self._open.get(key)
+            if sock is not None:
+                sock.send(outgoing.datagram, destination)
+
+    def _try_open(self, key: _SocketKey) -> None:
+        try:
+            sock = ChannelSocket(*key)
+        except AdapterError as error:
+            self.refusals[key] = error.errno
+            return
+        self._open[key] = sock
+        self._selector.register(sock, EVENT_READ, lambda limit: self._read(sock, limit))
