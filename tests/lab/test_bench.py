@@ -16,9 +16,10 @@ from vipd.lab.bench.figures import (
     at_most,
     at_most_more,
     at_most_times,
+    quantile,
     samples,
 )
-from vipd.lab.bench.health import jitters_ms, quantile
+from vipd.lab.bench.health import jitters_ms
 from vipd.lab.bench.outages import lifetime_s
 from vipd.lab.bench.steady import failovers, longest_pause_ns
 from vipd.lab.timeline import SeenAdvert

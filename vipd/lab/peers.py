@@ -124,8 +124,12 @@ class Speaker(ABC):
         return wait_for(ready, _READY_S, f"{self.kind} is not ready: {self.log}")
 
     def pids(self) -> list[int]:
-        """Every process of the speaker, the one that was started first."""
-        return descendants(self.process.pid)
+        """Every process of the speaker, the one that was started first; none once that ended."""
+        return [] if self._has_ended() else descendants(self.process.pid)
+
+    def _has_ended(self) -> bool:
+        """Asked before each signal: a pid that was waited for may be somebody else's by now."""
+        return self.process.poll() is not None
 
     def stop(self) -> None:
         """SIGTERM; does not wait, the leaving takes its time."""
@@ -137,8 +141,9 @@ class Speaker(ABC):
 
     def kill(self) -> None:
         """Power failure: SIGKILL to all processes, none of which sees another one die."""
-        kill_tree(self.process.pid)
-        self.process.wait(_STOP_S)
+        if not self._has_ended():
+            kill_tree(self.process.pid)
+            self.process.wait(_STOP_S)
 
     def freeze(self) -> None:
         signal_all(self.pids(), signal.SIGSTOP)

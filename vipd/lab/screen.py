@@ -69,7 +69,7 @@ class Screen:
 
 
 def _style(cell: str) -> str:
-    return {"yes": "green", "NO": "bold red"}.get(cell, "")
+    return {"yes": "green", "NO": "bold red", "MISSED": "bold red"}.get(cell, "")
 
 
 def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

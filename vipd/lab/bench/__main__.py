@@ -9,6 +9,7 @@ is no failure of the benchmark: exit status 1 means that a measurement itself we
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import signal
@@ -23,17 +24,18 @@ from pathlib import Path
 from rich.text import Text
 
 from vipd.errors import AdapterError
-from vipd.lab.bench.figures import HEADS, Figure, MeasurementFailed
+from vipd.lab.bench import cluster
+from vipd.lab.bench.channel import at_rest
+from vipd.lab.bench.figures import Measurement, MeasurementFailed, Progress, Row
 from vipd.lab.bench.heal import heal
 from vipd.lab.bench.health import checks, proxy
 from vipd.lab.bench.latency import many_vips, takeover
-from vipd.lab.bench.outages import Progress, cut, interval_name, sigkill, sigterm
+from vipd.lab.bench.outages import cut, interval_name, sigkill, sigterm
 from vipd.lab.bench.pairs import Arena, Arenas, machine
 from vipd.lab.bench.steady import false_failovers, footprint
 from vipd.lab.namespace import ensure_privileges
 from vipd.lab.screen import Screen
 
-Measurement = Callable[[Progress], Iterator[Figure]]
 _BUSY_LOAD = 0.5
 _FOOTNOTE = "median (greatest) of all repetitions; no goal: for information"
 
@@ -53,6 +55,7 @@ def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
         )
         for outage in made
     }
+    events, rivals, channel_s = (5, 1, 3) if quick else (50, 5, 20)
     others: dict[str, Measurement] = {
         "takeover": partial(takeover, many),
         "vips": partial(many_vips, vips),
@@ -60,6 +63,8 @@ def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
         "footprint": partial(footprint, rest_s),
         "proxy": partial(proxy, deaths),
         "checks": partial(checks, checks_s),
+        **cluster.measurements(events, rivals),
+        "cluster-cost": partial(at_rest, channel_s),
     }
     return {
         **outages,
@@ -69,15 +74,15 @@ def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
 
 def _in_arena(
     arenas: Arenas,
-    outage: Callable[[Arena, int, int, Progress], Iterator[Figure]],
+    outage: Callable[[Arena, int, int, Progress], Iterator[Row]],
     interval_ms: int,
     repetitions: int,
     progress: Progress,
-) -> Iterator[Figure]:
+) -> Iterator[Row]:
     return outage(arenas.get(interval_ms), interval_ms, repetitions, progress)
 
 
-def _alone(arenas: Arenas, other: Measurement, progress: Progress) -> Iterator[Figure]:
+def _alone(arenas: Arenas, other: Measurement, progress: Progress) -> Iterator[Row]:
     """What builds a lab of its own wants the machine for itself."""
     arenas.close()
     return other(progress)
@@ -90,7 +95,7 @@ class Bench:
         self._screen = screen
         self._arenas = arenas
         self._began = time.monotonic()
-        self.figures: list[Figure] = []
+        self.rows: list[Row] = []
         self.failed: list[str] = []
 
     def run(self, name: str, measurement: Measurement) -> None:
@@ -108,12 +113,15 @@ class Bench:
             self._arenas.close()  # whatever state it was left in
             self._screen.line(Text(f"{name}: measurement failed: {error}", style="bold red"))
             return
-        self.figures += found
+        self.rows += found
         took = f"({time.monotonic() - began:.0f} s)"
-        for figure in found:
-            what, vipd, keepalived, *_ = figure.row()
-            self._screen.line(f"{what.strip()}: vipd {vipd}, keepalived {keepalived} {took}")
+        for row in found:
+            self._screen.line(f"{row.sentence()} {took}")
             took = ""
+            for why in row.went_wrong:
+                self._screen.line(Text(f"{name}: went wrong: {why}", style="bold red"))
+        if any(row.went_wrong for row in found):
+            self.failed.append(name)
 
 
 def keepalived_version() -> str:
@@ -168,11 +176,12 @@ def main() -> int:
                 bench.run(name, measurement)
     except KeyboardInterrupt:
         return 130
-    screen.line()
-    screen.table(HEADS, [figure.row() for figure in bench.figures])
+    for heads, rows in itertools.groupby(bench.rows, lambda row: row.heads):
+        screen.line()
+        screen.table(heads, [row.row() for row in rows])
     screen.line(_FOOTNOTE)
     if options.json:
-        content = {"machine": on, "figures": [figure.as_json() for figure in bench.figures]}
+        content = {"machine": on, "figures": [row.as_json() for row in bench.rows]}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 1 if bench.failed else 0
 

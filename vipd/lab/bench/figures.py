@@ -6,9 +6,11 @@ has no such thing, or it never ended) has no ratio.
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 VIPD, KEEPALIVED = "vipd", "keepalived"
 KINDS = (VIPD, KEEPALIVED)
@@ -35,12 +37,36 @@ class Samples:
 
 
 Judgement = Callable[[Samples, Samples], bool]
+Progress = Callable[[str], None]
+
+
+class Row(Protocol):
+    """What a measurement yields: a row of the table with these heads."""
+
+    heads: ClassVar[tuple[str, ...]]
+
+    @property
+    def went_wrong(self) -> tuple[str, ...]: ...
+    def row(self) -> list[str]: ...
+    def sentence(self) -> str: ...
+    def as_json(self) -> dict[str, Any]: ...
+
+
+Measurement = Callable[[Progress], Iterator[Row]]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One row of the table. ``judge`` None: for information, nothing to be met."""
 
+    heads: ClassVar[tuple[str, ...]] = (
+        "measure",
+        "vipd\nmedian (max)",
+        "keepalived\nmedian (max)",
+        "ratio",
+        "goal",
+        "met",
+    )
     name: str
     what: str
     unit: str
@@ -48,6 +74,11 @@ class Figure:
     keepalived: Samples
     goal: str = ""
     judge: Judgement | None = None
+
+    @property
+    def went_wrong(self) -> tuple[str, ...]:
+        """Nothing: what goes wrong ends the measurement, and there is no figure."""
+        return ()
 
     @property
     def ratio(self) -> float | None:
@@ -66,13 +97,18 @@ class Figure:
         shown = [self._shown(samples) for samples in (self.vipd, self.keepalived)]
         return [self.what, *shown, ratio, self.goal, met]
 
+    def sentence(self) -> str:
+        """What is told while the table is not ready."""
+        what, vipd, keepalived, *_ = self.row()
+        return f"{what.strip()}: vipd {vipd}, keepalived {keepalived}"
+
     def _shown(self, samples: Samples) -> str:
         if samples.endless:
-            return f"> {_short(samples.most)} {self.unit}"
-        most = f" ({_short(samples.most)})" if len(samples.values) > 1 else ""
-        return f"{_short(samples.median)}{most} {self.unit}".rstrip()
+            return f"> {short(samples.most)} {self.unit}"
+        most = f" ({short(samples.most)})" if len(samples.values) > 1 else ""
+        return f"{short(samples.median)}{most} {self.unit}".rstrip()
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "what": self.what,
@@ -88,26 +124,21 @@ class Figure:
         }
 
 
-HEADS = (
-    "measure",
-    "vipd\nmedian (max)",
-    "keepalived\nmedian (max)",
-    "ratio",
-    "goal",
-    "met",
-)
-
-
 def _ratio(value: float) -> str:
     """Two decimals, unless nothing would be left."""
     return f"{value:.2f}" if value >= 0.01 or value == 0 else f"{value:.1g}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits that matter."""
     if value >= 100 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def quantile(ascending: Sequence[float], share: float) -> float:
+    """The smallest value that this share of the values does not exceed."""
+    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
 def at_most_times(factor: float) -> Judgement:

@@ -24,10 +24,11 @@ from vipd.lab.bench.figures import (
     VIPD,
     Figure,
     MeasurementFailed,
+    Progress,
     at_most_times,
     samples,
 )
-from vipd.lab.bench.outages import Progress, in_turn, interval_name
+from vipd.lab.bench.outages import in_turn, interval_name
 from vipd.lab.bench.pairs import Arena, Pair, sleep_ns
 from vipd.lab.hosts import now_ns, wait_for
 from vipd.lab.outages import longest_outage

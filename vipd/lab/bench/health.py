@@ -14,7 +14,6 @@ The instants of death are spread over the interval of the slower check, the same
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +28,12 @@ from vipd.lab.bench.figures import (
     VIPD,
     Figure,
     MeasurementFailed,
+    Progress,
     at_most,
+    quantile,
     samples,
 )
-from vipd.lab.bench.outages import Progress, in_turn
+from vipd.lab.bench.outages import in_turn
 from vipd.lab.bench.pairs import QUIET_LOG, ROUTERS, Arena, Pair, host_names, sleep_ns
 from vipd.lab.bench.steady import cpu_ns
 from vipd.lab.hosts import Host, now_ns, signal_all, wait_for
@@ -226,11 +227,6 @@ def jitters_ms(instants: list[int], interval_ns: int) -> list[float]:
     if not jitters:
         raise MeasurementFailed("no two adverts were seen")
     return jitters
-
-
-def quantile(ascending: list[float], share: float) -> float:
-    """The smallest value that this share of the values does not exceed."""
-    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
 def checks(seconds: int, progress: Progress) -> Iterator[Figure]:

@@ -17,11 +17,12 @@ from vipd.lab.bench.figures import (
     VIPD,
     Figure,
     MeasurementFailed,
+    Progress,
     at_most_more,
     at_most_times,
     samples,
 )
-from vipd.lab.bench.outages import Progress, in_turn
+from vipd.lab.bench.outages import in_turn
 from vipd.lab.bench.pairs import ROUTERS, AdvertEar, make_speaker, sleep_ns
 from vipd.lab.capture import Frame
 from vipd.lab.hosts import Host, now_ns, wait_for

@@ -6,7 +6,7 @@ and spread over it: what the phase adds (up to one interval) is luck, and must b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from vipd.lab.bench.figures import (
     KEEPALIVED,
@@ -14,6 +14,7 @@ from vipd.lab.bench.figures import (
     VIPD,
     Figure,
     Judgement,
+    Progress,
     at_most,
     at_most_times,
     samples,
@@ -23,7 +24,6 @@ from vipd.lab.hosts import now_ns
 from vipd.lab.outages import longest_outage
 from vipd.model import MILLISECOND_NS, SECOND_NS, Instant
 
-Progress = Callable[[str], None]
 _TAKEOVER_LIMIT_S = 10.0
 
 

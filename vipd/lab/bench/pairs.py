@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from vipd.lab.bench.figures import KEEPALIVED, VIPD, MeasurementFailed
 from vipd.lab.hosts import INTERFACE, Host, now_ns, wait_for
 from vipd.lab.netns import Lab
-from vipd.lab.outages import Answer
+from vipd.lab.outages import Answer, tenures
 from vipd.lab.peers import Keepalived, Router, Speaker, VipdNode
 from vipd.lab.tools import Client, start_server
 from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, Instant
@@ -58,13 +58,20 @@ class Answers:
                 self._answers.setdefault(asked, []).append(answer)
         return self._answers.get(vip, [])
 
+    def forget(self, before_ns: Instant) -> None:
+        """Nobody will ask about what is older: an hour at 1 kHz would fill the memory."""
+        self._answers = {
+            vip: [answer for answer in answers if answer.received_ns >= before_ns]
+            for vip, answers in self._answers.items()
+        }
+
     def steady(self, vip: str, host: str) -> bool:
-        """For a moment now, answers came from this host only."""
+        """For a moment now this host has answered, and no other."""
         recent = self.of(vip)[-300:]
         if not recent or now_ns() - recent[-1].received_ns > _STEADY_NS:
             return False
-        since_ns = recent[-1].received_ns - _STEADY_NS
-        return {answer.host for answer in recent if answer.received_ns >= since_ns} == {host}
+        newest = tenures(recent)[-1]
+        return newest.host == host and newest.end_ns - newest.start_ns >= _STEADY_NS
 
 
 @dataclass(slots=True)

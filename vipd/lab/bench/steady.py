@@ -19,10 +19,11 @@ from pathlib import Path
 from vipd.lab.bench.figures import (
     KINDS,
     Figure,
+    Progress,
     at_most,
     samples,
 )
-from vipd.lab.bench.outages import Progress, interval_name
+from vipd.lab.bench.outages import interval_name
 from vipd.lab.bench.pairs import LOW, ROUTERS, Pair, host_names, make_speaker, sleep_ns
 from vipd.lab.hosts import now_ns, wait_for
 from vipd.lab.netns import Lab
