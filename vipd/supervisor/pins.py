@@ -212,6 +212,7 @@ class ClusterCommands:
     ) -> AsyncIterator[dict[str, Table]]:
         """The view, again and again, until whatever may come of an order must have come of it."""
         nodes = len(cluster.nodes)
+        self._news = asyncio.Event()
         patience_ns = cluster.heartbeat_timeout_ns + nodes * ATTEMPT_NS + SLACK_NS
         while True:
             asked_ns = self._means.now_ns()
@@ -229,9 +230,11 @@ class ClusterCommands:
             asyncio.ensure_future(self._news.wait()),
             asyncio.ensure_future(self._means.sleep(POLL_S)),
         }
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         self._news.clear()
 
 
