@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from vipd.cli.vocabulary import EVENTS, NOTES
+from vipd.cli.vocabulary import EVENTS, HANDOVERS, NOTES, PIN_ENDED
+from vipd.model import NoteKind
 
 _TEMPLATES = {kind.value: text for kind, text in NOTES.items()} | EVENTS
 _NAMES_ITS_SUBJECT = frozenset({"check", "hook"})
@@ -17,7 +18,7 @@ _NAMES_ITS_SUBJECT = frozenset({"check", "hook"})
 def told(entry: dict[str, Any], about: str = "") -> str:
     """One line; it begins with its subject, unless that is ``about``, or in the line anyway."""
     kind, subject, fields = entry["kind"], entry["subject"], entry["fields"]
-    template = _TEMPLATES.get(kind)
+    template = _template(kind, fields)
     if template is None:
         text = " ".join([kind, *(f"{key}={value}" for key, value in fields.items())])
     else:
@@ -31,3 +32,12 @@ def told(entry: dict[str, Any], about: str = "") -> str:
     if subject in ("", about) or kind in _NAMES_ITS_SUBJECT:
         return text
     return f"{subject}: {text}"
+
+
+def _template(kind: str, fields: dict[str, Any]) -> str | None:
+    """Two kinds of notes say different things by their fields."""
+    if kind == NoteKind.HANDOVER.value and fields.get("step") in HANDOVERS:
+        return HANDOVERS[fields["step"]]
+    if kind == NoteKind.PIN.value and not fields.get("node"):
+        return PIN_ENDED
+    return _TEMPLATES.get(kind)

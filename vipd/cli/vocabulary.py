@@ -277,15 +277,28 @@ NOTES: dict[NoteKind, str] = {
     NoteKind.PRIORITY_CHANGED: "priority {was} -> {priority}: {because}",
     NoteKind.HEALTH_STALE: "no report of any check for {silent_ms} ms; the last verdicts count on",
     NoteKind.HEALTH_FRESH: "reports of the checks come again, after {silent_ms} ms",
-    NoteKind.MEMBER_ALIVE: "{node} is heard on the channel {detail}",
-    NoteKind.MEMBER_LOST: "{node} is lost: {detail}",
-    NoteKind.MEMBER_LEFT: "{node} has left: {detail}",
-    NoteKind.MESSAGE_DISCARDED: "discarded a message of the channel from {source} {node}: {reason}",
+    NoteKind.MEMBER_ALIVE: "{node} is heard on the channel: {software}",
+    NoteKind.MEMBER_LOST: "{node} is lost: not heard for {silent_ms} ms",
+    NoteKind.MEMBER_LEFT: "{node} has left: {because}",
+    NoteKind.MESSAGE_DISCARDED: (
+        "discarded a message of the channel: {reason} {detail}, from {source} {sender}"
+    ),
     NoteKind.HANDOVER: "handover of term {term}: {step} {node} {detail}",
-    NoteKind.PIN: "pinned on {node}, version {version}: {because}",
+    NoteKind.PIN: "put on {node} by an operator, version {version}: {because}",
 }
 """What the core said, for history and events; the names in braces are the note's fields, missing
 ones are left out."""
+
+HANDOVERS: dict[str, str] = {
+    "offered": "term {term} ends here: the VIPs are gone, {node} is to take over",
+    "taken": "{node} has taken over from term {term}",
+    "refused": "handover of term {term} with {node}: refused, {detail}",
+    "failed": "nobody took over from term {term}: {detail}",
+}
+"""Steps of a handover; another step is told as ``NoteKind.HANDOVER`` says."""
+
+PIN_ENDED = "no node is preferred by an operator any more, version {version}: {because}"
+"""A pin that names nobody."""
 
 EVENTS: dict[str, str] = {
     "check": "check {subject}: {was} -> {verdict}: {detail}",

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vipd.model import Alarm, Note, NoteKind
+from vipd.model import Alarm, Note
 from vipd.supervisor.words import spell_fields
 
 CHECK, HOOK, COMMAND, ALARM = "check", "hook", "command", "alarm"
@@ -44,8 +44,8 @@ class Happening(NamedTuple):
 def note(said: Note) -> Happening:
     """A note of the core, its errno spelled out."""
     fields = spell_fields(said.fields)
-    if said.kind is NoteKind.PRIORITY_CHANGED:
-        return Happening(said.kind.value, said.instance, fields, str(fields.get("because", "")))
+    if "because" in fields:
+        return Happening(said.kind.value, said.instance, fields, str(fields["because"]))
     reason, detail = fields.get("reason", ""), fields.get("detail", "")
     cause = f"{reason} ({detail})" if reason and detail else str(reason or detail)
     return Happening(said.kind.value, said.instance, fields, cause)

@@ -52,6 +52,9 @@ _LEVEL_OF = {
     NoteKind.PIN: "info",
 }
 
+_BAD_STEPS = ("refused", "failed")
+"""Steps of a handover that went another way than was wanted."""
+
 
 class Stream:
     """A descriptor to write lines to, for a process that must neither wait nor fail for that."""
@@ -113,5 +116,6 @@ def render(note: Note) -> None:
         fields = {"instance": note.instance, **fields}
     if fields.get("held_back") == 0:
         del fields["held_back"]
-    speak = getattr(structlog.get_logger(), _LEVEL_OF[note.kind])
+    level = "warning" if fields.get("step") in _BAD_STEPS else _LEVEL_OF[note.kind]
+    speak = getattr(structlog.get_logger(), level)
     speak(note.kind.value, **fields)
