@@ -275,6 +275,13 @@ def test_elsewhere_it_does_not_and_that_is_said(
     assert all(host.leaves == [] for host in cluster.hosts.values())
 
 
+def test_without_such_hooks_there_is_nothing_to_warn_of(
+    cluster: Cluster, operators: dict[str, Operator]
+) -> None:
+    cluster.hosts["lb2"].hook("api")
+    assert switch(cluster, operators, "lb2", to="lb2")["warning"] == ""
+
+
 def test_who_fell_ill_while_hooks_ran_is_refused(
     cluster: Cluster, operators: dict[str, Operator]
 ) -> None:
