@@ -170,16 +170,6 @@ def test_one_fault(text: str, line: int, key: str, problem: str, cure: str) -> N
 
 SECTIONS = [
     # text, every fault but "not supported yet" as line, key, problem
-    ("cluster: {name: e, key_file: /k}\n", 6, "cluster.nodes", "missing"),
-    ("cluster: {name: e, key_file: /k, nodes: {lb2: 10.0.0.1}}\n", 6, "cluster.nodes", "lb1 is"),
-    (
-        "cluster: {name: e, key_file: /k, nodes: {lb1: 10.0.0.1, lb2: [10.0.0.1]}}\n",
-        6, "cluster.nodes.lb2", "an address of lb1",
-    ),
-    (
-        "cluster: {name: e, key_file: /k, nodes: {lb1: 10.0.0.1}, heartbeat_timeout: 150ms}\n",
-        6, "cluster.heartbeat_timeout", "two heartbeats",
-    ),
     ("quorum: {policy: require}\n", 6, "quorum.policy", "needs cluster mode"),
     (
         "quorum: {policy: require}\ncluster: {name: e, key_file: /k, nodes: {lb1: 10.0.0.1}}\n",

@@ -3,14 +3,15 @@
 Each rule names the keys that it reads, and is left out for an instance in which one of them is
 damaged: one mistake gives one fault. Rules that need the host are left out when its facts are
 unknown. Tracks and groups are judged in tracking.py, checks in health.py, hooks in hooks.py,
-sections of later releases in sections.py.
+values per node in per_node.py, the cluster in cluster.py, later releases' sections in sections.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
+from vipd.config.addresses import why_unusable
 from vipd.config.context import Context
 from vipd.config.drafts import Draft, DraftVip
 from vipd.config.facts import mtu_of
@@ -51,7 +52,6 @@ def check_instances(config: Config, drafts: tuple[Draft, ...], context: Context)
                 rule(item, context)
     _router_twice(drafts, context)
     _vip_twice(drafts, context)
-    _nodes_agree(config, context)
     _lifetime(config, drafts, context)
 
 
@@ -150,35 +150,10 @@ def _link_local_first(item: Draft, context: Context) -> None:
 
 def _usable_vips(item: Draft, context: Context) -> None:
     for vip in item.vips:
-        what = _special(vip)
+        what = why_unusable(vip.address, vip.prefix)
         if what:
             cure = "write a host's address, for example 192.0.2.100/24 or 2001:db8::100/64"
             context.fault(vip.path, f"{vip} is {what}", cure)
-
-
-def _special(vip: DraftVip) -> str:
-    """Why no host can have the address, or nothing."""
-    bits = len(vip.address) * 8
-    value = int.from_bytes(vip.address, "big")
-    is_v4 = family_of(vip.address) is Family.IPV4
-    if value == 0:
-        return "the unspecified address"
-    if vip.address[0] == 127 if is_v4 else value == 1:
-        return "a loopback address"
-    if vip.address[0] & 0xF0 == 0xE0 if is_v4 else vip.address[0] == 0xFF:
-        return "a multicast address"
-    if is_v4 and vip.address[0] == 0:
-        return "an address of 0.0.0.0/8, which no host can have"
-    if value == 0xFFFFFFFF and is_v4:
-        return "the broadcast address"
-    if vip.prefix >= bits - 1:  # RFC 3021, RFC 6164: a pair of hosts, or one
-        return ""
-    host_bits = value & ((1 << bits - vip.prefix) - 1)
-    if host_bits == 0:
-        return "the address of its network" if is_v4 else "its subnet's router anycast address"
-    if is_v4 and host_bits == (1 << bits - vip.prefix) - 1:
-        return "the broadcast address of its network"
-    return ""
 
 
 def _source(item: Draft, context: Context) -> None:
@@ -229,7 +204,7 @@ def _peers(item: Draft, context: Context) -> None:
             problem, cure = f"{text} is one of the VIPs", "write an address the peer always has"
         elif peer in seen:
             problem, cure = f"{text} is listed twice", "remove one of the two"
-        elif _special(DraftVip((), peer, len(peer) * 8, None, True)):
+        elif why_unusable(peer, len(peer) * 8):
             problem, cure = f"{text} is no host's address", "write the peer's own address"
         seen.add(peer)
         if problem:
@@ -331,37 +306,6 @@ def _vip_twice(drafts: tuple[Draft, ...], context: Context) -> None:
             problem = f"{text} on {vip.interface} is listed twice, first in line "
             problem += f"{context.line(other.path)} ({other.path[1]})"
             context.fault(vip.path, problem, "remove one of the two")
-
-
-def _nodes_agree(config: Config, context: Context) -> None:
-    """One file serves all hosts: a node that one mapping names should be in each of them."""
-    mappings = {
-        path: tuple(value)
-        for path, value in _values_per_node(config)
-        if isinstance(value, dict) and context.sound(path[:-1], str(path[-1]))
-    }
-    nodes = dict.fromkeys(name for names in mappings.values() for name in names)
-    for path, names in mappings.items():
-        absent = [name for name in nodes if name not in names and name != context.node]
-        if absent:
-            problem = f"{', '.join(absent)} is named elsewhere in the file, but not here"
-            context.warn(path, problem, "add it, or that node will refuse this file")
-
-
-def _values_per_node(config: Config) -> Iterator[tuple[Path, object]]:
-    """Everything that may be one value for all nodes, or a mapping."""
-    for name, instance in config.instances.items():
-        for key in ("interface", "priority", "source", "unicast_peers"):
-            yield ("instances", name, key), getattr(instance, key)
-        for index, vip in enumerate(instance.vips):
-            yield ("instances", name, "vips", index, "interface"), vip.interface
-    for section, owners in (("instances", config.instances), ("groups", config.groups)):
-        for name, owner in owners.items():
-            for index, entry in enumerate(owner.track):
-                yield (section, name, "track", index, "interface"), entry.interface
-    for name, check in config.checks.items():
-        for key in ("interface", "source", "address"):
-            yield ("checks", name, key), getattr(check, key)
 
 
 def _lifetime(config: Config, drafts: tuple[Draft, ...], context: Context) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from vipd.config.facts import HostFacts
 from vipd.config.wording import Damage
@@ -13,10 +14,16 @@ from vipd.errors import ConfigFault
 
 T = TypeVar("T")
 
+KeyReader: TypeAlias = Callable[[FilePath], tuple[bytes, ...]]
+"""The keys in a cluster's key file; raises AdapterError with what is wrong, "; ", and the cure."""
+
 
 @dataclass(slots=True)
 class Context:
-    """What every check needs beside the configuration. ``folder``: where relative paths start."""
+    """What every check needs beside the configuration. ``folder``: where relative paths start.
+
+    ``read_keys`` None: the file is another host's, and its key file is not looked at.
+    """
 
     file: str
     node: str
@@ -24,6 +31,8 @@ class Context:
     damage: Damage
     facts: HostFacts | None
     folder: FilePath
+    read_keys: KeyReader | None = None
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
     secrets: dict[str, bytes] = field(default_factory=dict, repr=False)  # by instance
     faults: list[ConfigFault] = field(default_factory=list)
     warnings: list[ConfigFault] = field(default_factory=list)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from vipd.config.diff_cluster import cluster_plan
 from vipd.config.diff_duties import duties_plan
 from vipd.config.types import format_duration
 from vipd.duties import Duties
@@ -47,6 +48,7 @@ def plan(
         if item.name not in names:
             lines.append(f"{item.name}: removed: releases {_vips(item.vips)}")
     lines += _groups(old, new)
+    lines += cluster_plan(old.cluster, new.cluster)
     if old_duties is not None and new_duties is not None:
         lines += duties_plan(old_duties, new_duties)
     return tuple(lines)

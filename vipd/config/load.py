@@ -1,7 +1,8 @@
 """A configuration file -> what the daemon runs by, or every fault of the file at once.
 
 The way of a file: text -> tree with lines (yamltree) -> schema (wording, schema) -> this node's
-values (resolve, tracking, health) -> cross checks (checks, tracking, health, hooks, sections) ->
+values (resolve, tracking, health) -> cross checks (checks, tracking, health, hooks, per_node,
+cluster, sections) ->
 ``NodeConfig`` for the engine and ``Duties`` for the supervisor. Each step goes on with what the
 step before left whole, so that one run finds everything. Only ``ConfigError`` is ever raised for
 what a file holds, and nothing has been changed when it is.
@@ -15,10 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vipd.config.checks import check_instances
-from vipd.config.context import Context
+from vipd.config.cluster import check_cluster, with_cluster
+from vipd.config.context import Context, KeyReader
 from vipd.config.facts import HostFacts
 from vipd.config.health import check_usage, draft_checks
 from vipd.config.hooks import check_hooks, hook_plans
+from vipd.config.per_node import check_nodes
 from vipd.config.resolve import draft, finish, readable_by_all
 from vipd.config.schema import Config, Log
 from vipd.config.sections import check_sections
@@ -83,12 +86,19 @@ def short_host_name() -> str:
     return socket.gethostname().partition(".")[0]
 
 
-def load(path: Path, *, facts: HostFacts | None, node: str | None = None) -> Loaded:
+def load(
+    path: Path,
+    *,
+    facts: HostFacts | None,
+    node: str | None = None,
+    read_keys: KeyReader | None = None,
+) -> Loaded:
     """The file for this node. ``facts`` None: rules that need the host are left out.
 
-    ``node`` wins over the file's ``node:``, which wins over the short host name.
+    ``node`` wins over the file's ``node:``, which wins over the short host name. ``read_keys``
+    None: the key file is not looked at, and the cluster has no keys.
     """
-    return examine(path, facts=facts, node=node).result()
+    return examine(path, facts=facts, node=node, read_keys=read_keys).result()
 
 
 def load_text(
@@ -98,12 +108,21 @@ def load_text(
     facts: HostFacts | None = None,
     node: str | None = None,
     folder: Path = Path(),
+    read_keys: KeyReader | None = None,
 ) -> Loaded:
     """``load`` for text; relative paths in it start at ``folder``."""
-    return _examine_text(text, file, facts=facts, node=node, folder=folder).result()
+    return _examine_text(
+        text, file, facts=facts, node=node, folder=folder, read_keys=read_keys
+    ).result()
 
 
-def examine(path: Path, *, facts: HostFacts | None, node: str | None = None) -> Report:
+def examine(
+    path: Path,
+    *,
+    facts: HostFacts | None,
+    node: str | None = None,
+    read_keys: KeyReader | None = None,
+) -> Report:
     """Faults and warnings of a file, together."""
     file = str(path)
     try:
@@ -120,7 +139,13 @@ def examine(path: Path, *, facts: HostFacts | None, node: str | None = None) -> 
         line = raw.count(b"\n", 0, error.start) + 1
         return _hopeless(ConfigFault(file, line, "", "not UTF-8 text", "save the file as UTF-8"))
     return _examine_text(
-        text, file, facts=facts, node=node, folder=path.parent, world_readable=world_readable
+        text,
+        file,
+        facts=facts,
+        node=node,
+        folder=path.parent,
+        read_keys=read_keys,
+        world_readable=world_readable,
     )
 
 
@@ -135,6 +160,7 @@ def _examine_text(
     facts: HostFacts | None,
     node: str | None,
     folder: Path,
+    read_keys: KeyReader | None = None,
     world_readable: bool = False,
 ) -> Report:
     tree, faults = read_tree(text, file)
@@ -149,7 +175,7 @@ def _examine_text(
     if config is None:
         return _hopeless(*faults)
     name = node or config.node or ("" if damage.touches(("node",)) else short_host_name())
-    context = Context(file, name, tree, damage, facts, folder, faults=faults)
+    context = Context(file, name, tree, damage, facts, folder, read_keys, faults=faults)
     return _judge(config, context, world_readable)
 
 
@@ -160,13 +186,15 @@ def _judge(config: Config, context: Context, world_readable: bool) -> Report:
     check_tracking(config, drafts, tracks, context)
     check_usage(config, drafts, tracks, context)
     check_hooks(config, context)
+    check_nodes(config, context)
+    check_cluster(config, drafts, context)
     check_sections(config, context)
     if world_readable:
         _warn_of_secrets(config, context)
     found, warnings = _tidy(context.faults), _tidy(context.warnings)
     if found:
         return Report(found, warnings, None)
-    node_config = finish(config, drafts, tracks, context)
+    node_config = with_cluster(config, finish(config, drafts, tracks, context), context)
     duties = Duties(checks, hook_plans(config, node_config))
     return Report((), warnings, Loaded(config, node_config, warnings, duties))
 

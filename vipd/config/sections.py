@@ -8,7 +8,7 @@ sections are judged all the same: a file can be made ready for the release that 
 from __future__ import annotations
 
 from vipd.config.context import Context
-from vipd.config.schema import Cluster, Config, Profile
+from vipd.config.schema import Config, Profile
 from vipd.config.types import format_duration
 from vipd.config.yamltree import Path
 from vipd.model import MILLISECOND_NS
@@ -20,53 +20,8 @@ SHORTEST_SLICE_NS = 60 * MILLISECOND_NS  # 4 jiffies + 20 ms at 100 Hz, the slow
 
 def check_sections(config: Config, context: Context) -> None:
     """Rules of the later sections, then one refusal for each part that would act."""
-    if config.cluster:
-        _cluster(config.cluster, context)
     _quorum(config, context)
     _refuse(config, context)
-
-
-def _cluster(cluster: Cluster, context: Context) -> None:
-    path: Path = ("cluster",)
-    names = [*cluster.nodes, *cluster.witnesses]
-    if context.node not in names and context.sound(path, "nodes", "witnesses"):
-        known = ", ".join(cluster.nodes) or "them"
-        cure = f"add it, or say with 'node:' which of {known} this host is"
-        context.fault((*path, "nodes"), f"node {context.node} is missing", cure)
-    owner: dict[bytes, str] = {}
-    for section, members in (("nodes", cluster.nodes), ("witnesses", cluster.witnesses)):
-        for name, addresses in members.items():
-            if section == "witnesses" and name in cluster.nodes:
-                context.fault((*path, section, name), f"{name} is a node, too", "rename one")
-            for address in addresses:
-                if owner.setdefault(address, name) != name:
-                    problem = f"{name} has an address of {owner[address]}"
-                    cure = "give every member its own addresses"
-                    context.fault((*path, section, name), problem, cure)
-    timeout_ns, least_ns = cluster.heartbeat_timeout, 2 * cluster.heartbeat_interval
-    sound = context.sound(path, "heartbeat_timeout", "heartbeat_interval")
-    if sound and timeout_ns is not None and timeout_ns < least_ns:
-        problem = "shorter than two heartbeats: a single lost one would look like a dead node"
-        cure = f"write at least {format_duration(least_ns)}"
-        context.fault((*path, "heartbeat_timeout"), problem, cure)
-    if context.facts is not None:
-        _key_file(cluster, context)
-
-
-def _key_file(cluster: Cluster, context: Context) -> None:
-    """Judged only on the host that the file is loaded for."""
-    path: Path = ("cluster", "key_file")
-    if not context.sound(("cluster",), "key_file"):
-        return
-    try:
-        mode = (context.folder / cluster.key_file).stat().st_mode
-    except OSError as error:
-        problem = f"{cluster.key_file} cannot be read: {error.strerror}"
-        context.fault(path, problem, "make it with 'vipd keygen'; the same file on all members")
-        return
-    if mode & 0o077:
-        problem = f"others than its owner may use {cluster.key_file}"
-        context.fault(path, problem, f"chmod 600 {cluster.key_file}")
 
 
 def _quorum(config: Config, context: Context) -> None:
@@ -114,8 +69,6 @@ def _refuse(config: Config, context: Context) -> None:
         if not instance.accept:
             cure = "remove it or write true; the host would answer on the addresses"
             context.fault(("instances", name, "accept"), NOT_YET, cure)
-    if config.cluster is not None:
-        context.fault(("cluster",), NOT_YET, "remove it; vipd runs plain VRRP for now")
     if config.quorum.policy != "off":
         cure = "remove it or write policy: off; two hosts could hold an address"
         context.fault(("quorum", "policy"), NOT_YET, cure)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from vipd import __version__
 from vipd.adapters.hostfacts import read_host
+from vipd.adapters.keyfile import read_keys
 from vipd.adapters.netlink_compile import compile_address, compile_promote_secondaries
 from vipd.config.diff import plan
 from vipd.config.load import HostFacts, Loaded, load
 from vipd.config.neighbours import neighbours, node_names
 from vipd.errors import AdapterError, ConfigError
 from vipd.ipc import Compiled, CompileWanted, EngineState, FromCompiler, Refused, decode, encode
-from vipd.model import ADDRESS_TAG, MILLISECOND_NS, Duration
+from vipd.model import ADDRESS_TAG, MILLISECOND_NS, Duration, NodeConfig
 
 ALIVE_FLOOR_NS = 10 * MILLISECOND_NS
 
@@ -27,9 +28,12 @@ ALIVE_FLOOR_NS = 10 * MILLISECOND_NS
 def compile_file(wanted: CompileWanted) -> FromCompiler:
     """Everything that the daemon must know of its configuration file, or all its faults."""
     try:
-        loaded = load(Path(wanted.path), facts=_host_facts(), node=None)
+        loaded = load(Path(wanted.path), facts=_host_facts(), node=None, read_keys=read_keys)
     except ConfigError as error:
         return Refused(tuple(str(fault) for fault in error.faults))
+    renamed = _renamed(wanted.old, loaded.node_config)
+    if renamed:
+        return Refused((f"{wanted.path}: node: {renamed}",))
     return Compiled(
         state=_engine_state(loaded, wanted.generation),
         runtime_dir=str(loaded.runtime_dir),
@@ -42,6 +46,16 @@ def compile_file(wanted: CompileWanted) -> FromCompiler:
         duties=loaded.duties,
         nodes=node_names(loaded.config),
         neighbours=neighbours(loaded.config, loaded.node_config.node),
+    )
+
+
+def _renamed(old: NodeConfig | None, new: NodeConfig) -> str:
+    """In a cluster an engine has one name for its life: its peers know it, and its VIPs, by it."""
+    if old is None or old.node == new.node or (old.cluster is None and new.cluster is None):
+        return ""
+    return (
+        f"the daemon runs as {old.node}, and a node of a cluster cannot change its name while it "
+        "runs; keep it, or 'systemctl restart vipd'"
     )
 
 
