@@ -32,14 +32,16 @@ L3. A goodbye (priority 0) hurries every backup, so it must not come when anothe
     already: it counts for ``GOODBYE_INTERVALS`` of its adverts after the owner's last turn, and
     once only. A tombstone names owner and term, so that a late or second one means nothing.
 L4. A will that does not fit is cut at its end, tombstones being first; what is missing is noticed
-    by its silence, as if there were no will.
+    by its silence, as if there were no will, and the log says afterwards that it was.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from zlib import crc32
 
 from vipd.errors import AdapterError
@@ -67,8 +69,9 @@ _SLOT = struct.Struct("!QII")  # generation, length, checksum
 _SUMMED = struct.Struct("!QI")
 
 _HEAD = struct.Struct("!III")  # tombstones, goodbyes, left out
-_TOMBSTONE = struct.Struct("!HBH")  # port, paths, length of the datagram
-_GOODBYE = struct.Struct("!QIH")  # good for, link index, length of the payload
+_TOMBSTONE = struct.Struct("!HHBB")  # port, lengths of datagram and name, number of paths
+_PATH = struct.Struct("!B")  # length of each of the two addresses, which follow
+_GOODBYE = struct.Struct("!QIHBB")  # good for, link index, lengths of payload, name and address
 _LONGEST_NAME = 255
 _MOST_PATHS = 255
 
@@ -112,53 +115,53 @@ class Will:
 
 def encode_will(will: Will, room: int = SLOT_SIZE - _SLOT.size) -> bytes:
     """As much of ``will`` as there is ``room`` for."""
-    pieces, left = [b""], room - _HEAD.size
-    counts = [0, 0]
-    kinds: tuple[Iterable[bytes], Iterable[bytes]] = (
-        map(_tombstone_bytes, will.tombstones),
-        map(_goodbye_bytes, will.goodbyes),
-    )
-    wanted = len(will.tombstones) + len(will.goodbyes)
-    for kind, items in enumerate(kinds):
-        for item in items:
-            left -= len(item)
-            if left < 0:
-                break
-            pieces.append(item)
-            counts[kind] += 1
-        if left < 0:
-            break
-    pieces[0] = _HEAD.pack(*counts, will.left_out + wanted - sum(counts))
-    return b"".join(pieces)
+    tombstones = map(encode_tombstone, will.tombstones)
+    return assemble(tuple(tombstones), tuple(map(encode_goodbye, will.goodbyes)), room)
 
 
-def _tombstone_bytes(each: Tombstone) -> bytes:
-    paths = each.paths[:_MOST_PATHS]
+def assemble(
+    tombstones: Sequence[bytes], goodbyes: Sequence[bytes], room: int = SLOT_SIZE - _SLOT.size
+) -> bytes:
+    """A will of pieces that are encoded already, cut at its end where there is no ``room``."""
+    pieces = [*tombstones, *goodbyes]
+    fitting = bisect_right(list(accumulate(map(len, pieces))), room - _HEAD.size)
+    first = min(fitting, len(tombstones))
+    head = _HEAD.pack(first, fitting - first, len(pieces) - fitting)
+    return b"".join((head, *pieces[:fitting]))
+
+
+def encode_tombstone(each: Tombstone) -> bytes:
+    name, paths = _name(each.to), each.paths[:_MOST_PATHS]
     return b"".join(
         (
-            _TOMBSTONE.pack(each.port, len(paths), len(each.datagram)),
-            _short(each.to.encode()),
-            *(_short(address) for path in paths for address in path),
+            _TOMBSTONE.pack(each.port, len(each.datagram), len(name), len(paths)),
+            name,
+            *(
+                piece
+                for source, destination in paths
+                for piece in (_PATH.pack(len(source)), source, destination)
+            ),
             each.datagram,
         )
     )
 
 
-def _goodbye_bytes(each: Goodbye) -> bytes:
+def encode_goodbye(each: Goodbye) -> bytes:
+    name = _name(each.instance)
+    lengths = (len(each.payload), len(name), len(each.source))
     return b"".join(
         (
-            _GOODBYE.pack(each.good_for_ns, each.index, len(each.payload)),
-            _short(each.instance.encode()),
-            _short(each.source),
-            _short(each.destination),
+            _GOODBYE.pack(each.good_for_ns, each.index, *lengths),
+            name,
+            each.source,
+            each.destination,
             each.payload,
         )
     )
 
 
-def _short(data: bytes) -> bytes:
-    cut = data[:_LONGEST_NAME]
-    return bytes((len(cut),)) + cut
+def _name(text: str) -> bytes:
+    return text.encode()[:_LONGEST_NAME]
 
 
 def decode_will(data: bytes) -> Will:
@@ -171,14 +174,16 @@ def decode_will(data: bytes) -> Will:
             tuple(_read_goodbye(reader) for _ in range(goodbyes)),
             left_out,
         )
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, ValueError) as error:
         raise AdapterError(f"the last will cannot be read: {error}") from error
     if reader.offset != len(data):
-        raise AdapterError("the last will cannot be read: it is longer than it says")
+        raise AdapterError("the last will cannot be read: its length is wrong")
     return will
 
 
 class _Reader:
+    """Reading past the end gives less than asked for; the final offset betrays it."""
+
     def __init__(self, data: bytes, offset: int) -> None:
         self._data = data
         self.offset = offset
@@ -188,32 +193,26 @@ class _Reader:
         self.offset += layout.size
         return found
 
-    def bytes_of(self, length: int) -> bytes:
-        end = self.offset + length
-        if end > len(self._data):
-            raise ValueError("it ends too early")
-        found = self._data[self.offset : end]
-        self.offset = end
-        return found
-
-    def short(self) -> bytes:
-        length = self._data[self.offset]
-        self.offset += 1
-        return self.bytes_of(length)
+    def take(self, length: int) -> bytes:
+        start = self.offset
+        self.offset = end = start + length
+        return self._data[start:end]
 
 
 def _read_tombstone(reader: _Reader) -> Tombstone:
-    port, count, length = reader.numbers(_TOMBSTONE)
-    to = reader.short().decode()
-    paths = tuple((reader.short(), reader.short()) for _ in range(count))
-    return Tombstone(to, paths, port, reader.bytes_of(length))
+    port, length, name, count = reader.numbers(_TOMBSTONE)
+    to = reader.take(name).decode()
+    paths = []
+    for _ in range(count):
+        (size,) = reader.numbers(_PATH)
+        paths.append((reader.take(size), reader.take(size)))
+    return Tombstone(to, tuple(paths), port, reader.take(length))
 
 
 def _read_goodbye(reader: _Reader) -> Goodbye:
-    good_for_ns, index, length = reader.numbers(_GOODBYE)
-    instance = reader.short().decode()
-    source, destination = reader.short(), reader.short()
-    return Goodbye(instance, index, source, destination, reader.bytes_of(length), good_for_ns)
+    good_for_ns, index, length, name, size = reader.numbers(_GOODBYE)
+    take = reader.take
+    return Goodbye(take(name).decode(), index, take(size), take(size), take(length), good_for_ns)
 
 
 # --- the page ---------------------------------------------------------------------------------
@@ -273,17 +272,14 @@ class Page:
 
     # --- the will -----------------------------------------------------------------------------
 
-    def keep(self, will: Will) -> int:
-        """Store ``will`` in place of the one before; returns how much of it did not fit.
+    def keep(self, will: bytes) -> None:
+        """Store the encoded ``will`` in place of the one before.
 
-        Returns when it is stored: what the caller does next may be its last act.
+        When this returns it is stored: what the caller does next may be its last act.
         """
-        body = encode_will(will)
-        if body != self._kept:
-            self._store(body)
-            self._kept = body
-        left_out: int = _HEAD.unpack_from(body)[2]
-        return left_out
+        if will != self._kept:
+            self._store(will)
+            self._kept = will
 
     def _store(self, body: bytes) -> None:
         offset, generation = _slot_offset(self._next), self._generation + 1
