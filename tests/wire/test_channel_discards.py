@@ -223,6 +223,24 @@ def test_a_higher_incarnation_from_elsewhere_does_not_end_the_real_one() -> None
     assert receiver.read(one(FULL_BEAT, box), ADDRESS).sequence == 2
 
 
+def test_what_was_proved_is_remembered_for_a_while_and_changes_no_verdict() -> None:
+    receiver, box = inbox(), outbox()
+    datagrams = [one(FULL_BEAT, box) for _ in range(200)]
+    for data in datagrams:
+        receiver.read(data, ADDRESS)
+        assert reason(data, receiver, SECOND_ADDRESS) is ChannelDiscard.COPY
+        assert reason(data, receiver, ELSEWHERE) is ChannelDiscard.FOREIGN_ADDRESS
+    assert all(reason(data, receiver) is ChannelDiscard.REPLAY for data in datagrams)
+
+
+def test_a_key_that_was_retired_proves_nothing_that_it_proved_before() -> None:
+    receiver = inbox(keys=(KEY, NEW_KEY))
+    data = one(FULL_BEAT, outbox(key=NEW_KEY))
+    receiver.read(data, ADDRESS)
+    receiver.configure("edge", (KEY,), {"lb1": (ADDRESS, SECOND_ADDRESS)})
+    assert reason(data, receiver, SECOND_ADDRESS) is ChannelDiscard.WRONG_KEY
+
+
 # --- keys ---------------------------------------------------------------------------------------
 
 

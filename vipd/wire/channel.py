@@ -64,6 +64,9 @@ from vipd.wire.channel_frame import (
 from vipd.wire.channel_heartbeat import heartbeat_bodies, read_heartbeat
 from vipd.wire.replay import SenderGuard
 
+_REMEMBERED = 64
+"""Datagrams whose proof need not be checked again: a few beats of a few members."""
+
 _KINDS: Mapping[type[Message], Kind] = {
     Heartbeat: Kind.HEARTBEAT,
     TransferRequest: Kind.TRANSFER_REQUEST,
@@ -161,6 +164,7 @@ class Inbox:
         self._keys = tuple(keys)
         self._addresses = {name: frozenset(listed) for name, listed in addresses.items()}
         self._guards = {name: self._guards.get(name) or SenderGuard() for name in self._addresses}
+        self._proved: dict[bytes, Frame] = {}
 
     def forget(self, member: str) -> None:
         """Take its next datagram as the first one: for a member whose counter was lost, and whose
@@ -170,7 +174,10 @@ class Inbox:
 
     def read(self, data: bytes, source: Address, destination: Address = b"") -> Received:
         """What ``data`` says; raises ChannelError, and never another error."""
-        frame = unseal(data, cluster=self._cluster, keys=self._keys, known=self._known)
+        frame = self._proved.get(data)
+        if frame is None:
+            frame = unseal(data, cluster=self._cluster, keys=self._keys, known=self._known)
+            self._remember(data, frame)
         self._judge_sender(frame.sender, source)
         name = frame.sender.node
         verdict = self._guards[name].judge(frame.sender, frame.sequence, (source, destination))
@@ -185,6 +192,12 @@ class Inbox:
             old_key=frame.key_index > 0,
             message=_message(frame),
         )
+
+    def _remember(self, data: bytes, frame: Frame) -> None:
+        """Most datagrams come once by each path, and what was proved once is proved."""
+        if len(self._proved) >= _REMEMBERED:
+            del self._proved[next(iter(self._proved))]
+        self._proved[data] = frame
 
     def _judge_sender(self, sender: Owner, source: Address) -> None:
         name = sender.node
