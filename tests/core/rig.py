@@ -16,6 +16,7 @@ from vipd.core.actions import (
     Action,
     AddAddresses,
     Finished,
+    KeepWill,
     OpenGate,
     RemoveAddresses,
     RemoveStray,
@@ -317,8 +318,8 @@ def only(actions: Iterable[object], kind: type[A]) -> list[A]:
 
 
 def kinds(actions: Iterable[object]) -> list[str]:
-    """The names of the actions in order, notes left out."""
-    return [type(action).__name__ for action in actions if not isinstance(action, Note)]
+    """The names of the actions in order, notes and the last will left out."""
+    return [type(each).__name__ for each in actions if not isinstance(each, Note | KeepWill)]
 
 
 def notes(actions: Iterable[object], kind: NoteKind) -> list[Note]:

@@ -121,7 +121,7 @@ def machines(state: State, claim_state: ClaimState) -> tuple[Election, Claim]:
     standing = Standing(3, 100, S, True, 0, OWN[Family.IPV4])
     found, held = Election(standing, 0), new_claim()
     found.state, held.state = state, claim_state
-    found.deadline = S
+    found._timer = S
     return found, held
 
 
@@ -145,7 +145,7 @@ def test_machines_that_contradict_one_another_are_found(
 @pytest.mark.parametrize("state", [State.BACKUP, State.MASTER])
 def test_a_state_that_waits_for_nothing_is_found(state: State) -> None:
     found, held = machines(state, ClaimState.ABSENT)
-    found.deadline = None
+    found._timer = None
     with pytest.raises(InvariantViolated, match="waits for nothing"):
         invariants.check("web", found, LeaseState.HELD, held)
 

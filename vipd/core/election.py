@@ -27,6 +27,9 @@ One election may speak for several virtual routers, the members of a group (QUOR
 on any of them is a sign of life of the master, and a better one on any of them ends our
 mastership. Only the tie of equal priorities needs rules of its own (``tie.py``).
 
+In a cluster (``cooperation.py``) a backup does not wait for silence: the cluster says until when
+(``WaitSet``), or that it is to be master now (``Appointed``).
+
 States
 ------
 INIT (RFC: Initialize), BACKUP, CANDIDATE (wants to be master, asks for the lease), MASTER (RFC:
@@ -46,6 +49,7 @@ from vipd.core.events import AdvertHeard, LoopStalled, StallDrained
 from vipd.core.signals import (
     AdvertWanted,
     AnnounceWanted,
+    Appointed,
     ClaimWanted,
     FaultCleared,
     FaultRaised,
@@ -59,6 +63,7 @@ from vipd.core.signals import (
     StepDownOrdered,
     Stopped,
     TimerFired,
+    WaitSet,
     Wish,
 )
 from vipd.core.table import Ignored, Table, complete
@@ -94,6 +99,8 @@ INPUTS = (
     LeaseGranted,
     LeaseLost,
     StepDownOrdered,
+    Appointed,
+    WaitSet,
     LoopStalled,
     StallDrained,
 )
@@ -104,7 +111,8 @@ class Standing:
     """What an election knows of its own node; the unit keeps it current.
 
     ``priority`` is the effective one. ``sources`` are our own addresses by member, in the order
-    in which ties are decided.
+    in which ties are decided. ``silence_ns``: after so long a silence of ours somebody may have
+    taken over, if that is sooner than adverts tell (cluster mode).
     """
 
     version: int
@@ -114,6 +122,7 @@ class Standing:
     preempt_delay_ns: Duration
     sources: dict[str, Address]
     barred: bool = False
+    silence_ns: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,8 @@ class Election:
         self.since: Instant = now
         self.reason = Reason.STARTUP
         self.detail = ""
-        self.deadline: Instant | None = None
+        self._timer: Instant | None = None
+        self._until: Instant | None = None
         self.learned_interval_ns = standing.interval_ns
         self.master: KnownMaster | None = None
         self.last_heard: Instant | None = None
@@ -151,6 +161,11 @@ class Election:
             row(self, signal, now)
         wishes, self._wishes = self._wishes, []
         return wishes
+
+    @property
+    def deadline(self) -> Instant | None:
+        """When ``TimerFired`` is due. In a cluster a backup waits for what the cluster says."""
+        return self._timer if self._until is None else self._until
 
     @property
     def suspended(self) -> bool:
@@ -182,12 +197,12 @@ class Election:
         old = self.state
         self.state, self.since, self.reason, self.detail = new, now, reason, detail
         self._suspended = False
-        self._preempt_from = None
+        self._preempt_from = self._until = None
         self._followed.clear()
         if new is State.BACKUP:
             self._takeover_reason = Reason.MASTER_SILENT
         else:
-            self.deadline = None
+            self._timer = None
         if new is not State.CANDIDATE:
             self.master = master
         self._wishes.append(
@@ -209,7 +224,7 @@ class Election:
         self, reason: Reason, now: Instant, detail: str = "", master: KnownMaster | None = None
     ) -> None:
         self._move(State.BACKUP, reason, now, detail, master)
-        self.deadline = now + self.master_down_ns
+        self._timer = now + self.master_down_ns
 
     def _follow_into_backup(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
         """To BACKUP of the master that was just heard."""
@@ -271,17 +286,28 @@ class Election:
 
     def _backup_times_out(self, _signal: TimerFired, now: Instant) -> None:
         """F5: nobody better is alive."""
+        self._until = None
         if self.standing.barred:
             self.master = None
             self.learned_interval_ns = self.standing.interval_ns
-            self.deadline = now + self.master_down_ns
+            self._timer = now + self.master_down_ns
         else:
             self._stand(self._takeover_reason, now)
+
+    def _appoint(self, signal: Appointed, now: Instant) -> None:
+        """Neither silence nor Skew: the cluster knows that nobody holds the VIPs."""
+        self._move(State.CANDIDATE, signal.reason, now, signal.detail)
+        self._wishes.append(LeaseWanted())
+
+    def _wait(self, signal: WaitSet, _now: Instant) -> None:
+        self._until = signal.until
+        if signal.until is not None:
+            self._takeover_reason = signal.reason
 
     def _backup_hears(self, heard: AdvertHeard, now: Instant) -> None:
         self.last_heard = now
         if heard.advert.priority == LEAVING_PRIORITY:  # F6: learn nothing from it
-            self.deadline = now + self.skew_ns
+            self._timer = now + self.skew_ns
             self._takeover_reason = Reason.MASTER_LEFT
             return
         self.master = KnownMaster(heard.source, heard.advert.priority)
@@ -291,7 +317,7 @@ class Election:
             self._takeover_reason = Reason.LOWER_PRIORITY_MASTER
             if self._has_fallen(heard):  # rule 1
                 soon = now + self.skew_ns
-                self.deadline = soon if self.deadline is None else min(self.deadline, soon)
+                self._timer = soon if self._timer is None else min(self._timer, soon)
 
     def _has_fallen(self, heard: AdvertHeard) -> bool:
         """Is it the master that we followed, with less than it had then?"""
@@ -329,14 +355,13 @@ class Election:
         self.learned_interval_ns = heard.advert.interval_ns if learns else self.standing.interval_ns
         self._takeover_reason = Reason.MASTER_SILENT
         self._followed[heard.instance] = KnownMaster(heard.source, heard.advert.priority)
-        self.deadline = now + self.master_down_ns
+        self._timer = now + self.master_down_ns
 
     def _become_master(self, _signal: LeaseGranted, now: Instant) -> None:
         """F5, F1: the claim sends the first advert, it owns the order."""
-        reason = self.reason
-        self._move(State.MASTER, reason, now)
+        self._move(State.MASTER, self.reason, now, self.detail)
         self.learned_interval_ns = self.standing.interval_ns
-        self.deadline = now + self.standing.interval_ns
+        self._timer = now + self.standing.interval_ns
         self._spoke_at = now
         self._ties = Ties()
         self._wishes.append(ClaimWanted())
@@ -352,8 +377,8 @@ class Election:
     def _advertise(self, _signal: TimerFired, now: Instant) -> None:
         """F10. From the nominal instant, so that a late wake-up does not slow the pace down."""
         interval_ns = self.standing.interval_ns
-        nominal = (self.deadline or now) + interval_ns
-        self.deadline = nominal if nominal > now else now + interval_ns
+        nominal = (self._timer or now) + interval_ns
+        self._timer = nominal if nominal > now else now + interval_ns
         self._speak(now)
 
     def _master_hears(self, heard: AdvertHeard, now: Instant) -> None:
@@ -391,7 +416,7 @@ class Election:
         if tie is Tie.ASK:
             self._speak(now)
             self._ties.asked_at = now
-            self.deadline = self._reply_allowed_at = now + silence_ns(own.interval_ns)
+            self._timer = self._reply_allowed_at = now + silence_ns(own.interval_ns)
         return tie is Tie.YIELD
 
     def _yield(self, reason: Reason, heard: AdvertHeard, now: Instant) -> None:
@@ -417,14 +442,14 @@ class Election:
             return
         interval_ns = self.standing.interval_ns
         self._reply_allowed_at = now + min(interval_ns, REPLY_GAP_NS)
-        self.deadline = now + interval_ns
+        self._timer = now + interval_ns
         self._speak(now)
 
     def _priority_changed(self, _signal: PriorityChanged, now: Instant) -> None:
         self.learned_interval_ns = self.standing.interval_ns
         if self._suspended:
             return  # the advert that ends the suspension carries it
-        self.deadline = now + self.standing.interval_ns
+        self._timer = now + self.standing.interval_ns
         self._speak(now)
 
     def _master_lease_lost(self, _signal: LeaseLost, now: Instant) -> None:
@@ -433,15 +458,21 @@ class Election:
 
     # --- stalls (rule 5) ----------------------------------------------------------------------
 
+    def was_heard(self, now: Instant) -> None:
+        """A heartbeat said just now that we are master: that is no silence."""
+        self._spoke_at = now
+
     def may_be_replaced(self, now: Instant) -> bool:
         """Was this master silent for so long that a peer may have taken over?"""
         floor_ns = timing.takeover_floor_ns(self.standing.interval_ns)
+        if self.standing.silence_ns is not None:
+            floor_ns = min(floor_ns, self.standing.silence_ns)
         return self.state is State.MASTER and now - self._spoke_at >= floor_ns
 
     def _stalled(self, _stall: LoopStalled, now: Instant) -> None:
         if self.may_be_replaced(now):
             self._suspended = True
-            self.deadline = None
+            self._timer = None
 
     def _hear_after_stall(self, heard: AdvertHeard, now: Instant) -> None:
         """Any priority counts: whoever spoke as master during our stall holds the VIPs now."""
@@ -455,7 +486,7 @@ class Election:
         if not self._suspended:
             return
         self._suspended = False
-        self.deadline = now + self.standing.interval_ns
+        self._timer = now + self.standing.interval_ns
         self._speak(now)
         self._wishes.append(AnnounceWanted(REANNOUNCE_GAP_NS))
 
@@ -469,6 +500,8 @@ _NO_TIMER = Ignored("this state has no timer")
 _NOT_ASKED = Ignored("no lease is asked for or held")
 _NOTHING_SENT = Ignored("only a master can have been overtaken while it stalled")
 _NOTHING_TO_GIVE = Ignored("it has no mastership to give away")
+_NOT_FIT = Ignored("it takes no part, and the cluster is told so")
+_WAITS_FOR_NOBODY = Ignored("only a backup waits for the end of a master")
 _NEXT_TIMER = Ignored("the priority counts from the next timer on (F17)")
 
 TABLE: Table = complete(
@@ -483,6 +516,8 @@ TABLE: Table = complete(
         (State.INIT, LeaseGranted): Election._give_lease_back,
         (State.INIT, LeaseLost): _NOT_ASKED,
         (State.INIT, StepDownOrdered): _NOTHING_TO_GIVE,
+        (State.INIT, Appointed): _NOT_FIT,
+        (State.INIT, WaitSet): _WAITS_FOR_NOBODY,
         (State.INIT, LoopStalled): _NOTHING_SENT,
         (State.INIT, StallDrained): _NOTHING_SENT,
         (State.BACKUP, Started): Ignored("already started"),
@@ -495,6 +530,8 @@ TABLE: Table = complete(
         (State.BACKUP, LeaseGranted): Election._give_lease_back,
         (State.BACKUP, LeaseLost): _NOT_ASKED,
         (State.BACKUP, StepDownOrdered): _NOTHING_TO_GIVE,
+        (State.BACKUP, Appointed): Election._appoint,
+        (State.BACKUP, WaitSet): Election._wait,
         (State.BACKUP, LoopStalled): _NOTHING_SENT,
         (State.BACKUP, StallDrained): _NOTHING_SENT,
         (State.CANDIDATE, Started): Ignored("already started"),
@@ -507,6 +544,8 @@ TABLE: Table = complete(
         (State.CANDIDATE, LeaseGranted): Election._become_master,
         (State.CANDIDATE, LeaseLost): Election._lease_refused,
         (State.CANDIDATE, StepDownOrdered): Election._withdraw,
+        (State.CANDIDATE, Appointed): Ignored("it asks for the lease already"),
+        (State.CANDIDATE, WaitSet): _WAITS_FOR_NOBODY,
         (State.CANDIDATE, LoopStalled): _NOTHING_SENT,
         (State.CANDIDATE, StallDrained): _NOTHING_SENT,
         (State.MASTER, Started): Ignored("already started"),
@@ -519,6 +558,8 @@ TABLE: Table = complete(
         (State.MASTER, LeaseGranted): Ignored("already granted"),
         (State.MASTER, LeaseLost): Election._master_lease_lost,
         (State.MASTER, StepDownOrdered): Election._step_down,
+        (State.MASTER, Appointed): Ignored("it is master already"),
+        (State.MASTER, WaitSet): _WAITS_FOR_NOBODY,
         (State.MASTER, LoopStalled): Election._stalled,
         (State.MASTER, StallDrained): Election._stall_over,
         (State.FAULT, Started): Ignored("a fault stands: its end starts the router"),
@@ -531,6 +572,8 @@ TABLE: Table = complete(
         (State.FAULT, LeaseGranted): Election._give_lease_back,
         (State.FAULT, LeaseLost): _NOT_ASKED,
         (State.FAULT, StepDownOrdered): _NOTHING_TO_GIVE,
+        (State.FAULT, Appointed): _NOT_FIT,
+        (State.FAULT, WaitSet): _WAITS_FOR_NOBODY,
         (State.FAULT, LoopStalled): _NOTHING_SENT,
         (State.FAULT, StallDrained): _NOTHING_SENT,
     },

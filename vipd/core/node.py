@@ -25,6 +25,7 @@ from typing import Any
 
 from vipd.core import snapshot as snapshots
 from vipd.core.actions import Action, Finished, RemoveStray
+from vipd.core.cluster import Cluster
 from vipd.core.events import (
     AddressesApplied,
     AddressGone,
@@ -40,10 +41,13 @@ from vipd.core.events import (
     GateOpened,
     GateShut,
     HealthReported,
+    Identified,
     KernelResynced,
     LinkGone,
     LinkSeen,
     LoopStalled,
+    MessageHeard,
+    MessageRejected,
     OrdersGiven,
     RivalAnnounced,
     StallDrained,
@@ -55,6 +59,7 @@ from vipd.core.limiter import NoteLimiter
 from vipd.core.teller import fields_of
 from vipd.core.unit import Unit
 from vipd.core.units import UnitConfig, units_of
+from vipd.core.will import Will
 from vipd.model import (
     ADDRESS_TAG,
     MILLISECOND_NS,
@@ -97,6 +102,9 @@ class Node:
         self.verdicts: dict[str, Verdict] = {}
         self._reported: frozenset[str] = frozenset()
         self.units: dict[str, Unit] = {}
+        self.cluster: Cluster | None = None
+        self.will = Will()
+        self._identity: Identified | None = None
         self._deaf: dict[str, Deafened] = {}
         self._leaving: dict[str, Unit] = {}
         self._waiting: dict[str, UnitConfig] = {}
@@ -120,8 +128,12 @@ class Node:
     def handle(self, event: Event, now: Instant) -> tuple[Action, ...]:
         """Apply one event. Never raises for anything a peer, the kernel or a user did."""
         HANDLERS[type(event)](self, event, now)
+        if self.cluster is not None:
+            self.cluster.flush(now)
         self._finish()
-        actions = tuple(self._actions)
+        will = self.will.news(self.cluster)
+        # Kept before what it answers for is done.
+        actions = tuple(self._actions) if will is None else (will, *self._actions)
         self._actions.clear()
         return actions
 
@@ -134,7 +146,8 @@ class Node:
         if self._reading_after_stall:
             return None
         due = min(self._deadlines.values(), default=None)
-        for at in (self._sweep_at, self._stale_at):
+        cluster_at = None if self.cluster is None else self.cluster.deadline
+        for at in (self._sweep_at, self._stale_at, cluster_at):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -181,6 +194,7 @@ class Node:
         if self._stopping is not None:
             return
         self.config = event.config
+        self._join(now)
         wanted = units_of(event.config)
         self._vip_addresses = frozenset(
             vip.address for config in wanted.values() for vip in config.vips
@@ -215,7 +229,9 @@ class Node:
             unit.let_go_of(_held_elsewhere(unit, name, holders), now)
             unit.stop(Reason.REMOVED, now)
             del self.units[name]
-            if not unit.is_released:
+            if self.cluster is not None:
+                self.cluster.drop_report(name)
+            if not unit.is_done:
                 self._leaving[name] = unit
             self._touch(unit, now)
 
@@ -225,6 +241,7 @@ class Node:
         unit = self.units.get(name)
         if unit is not None:
             unit.vip_addresses = self._vip_addresses
+            unit.join(self.cluster)
             unit.reconfigure(config, self.orders, elsewhere, now)
             self._touch(unit, now)
         elif name in self._leaving:
@@ -243,6 +260,7 @@ class Node:
             now,
         )
         self.units[config.name] = unit
+        unit.join(self.cluster)
         for name in [name for name in unit.routers if name in self._deaf]:
             unit.hearing_changed(self._deaf[name], now)  # who was deaf hears no better now
         if self._synced:
@@ -293,6 +311,8 @@ class Node:
         if event.orders == self.orders:
             return
         self.orders = event.orders
+        if self.cluster is not None:
+            self.cluster.obey(event.orders, now)
         for unit in self.units.values():
             unit.obey(event.orders, now)
             self._touch(unit, now)
@@ -308,8 +328,10 @@ class Node:
     def _finish(self) -> None:
         if self._stopping is None or self._finished or self._leaving:
             return
-        if all(unit.is_released for unit in self.units.values()):
+        if all(unit.is_done for unit in self.units.values()):
             self._finished = True
+            if self.cluster is not None:
+                self.cluster.goodbye()
             self._actions.append(Finished())
 
     # --- time ---------------------------------------------------------------------------------
@@ -317,9 +339,14 @@ class Node:
     def _deadline_passed(self, _event: DeadlinePassed, now: Instant) -> None:
         if self._reading_after_stall:
             return
+        # Who is lost first: what is due may be about it.
+        if self.cluster is not None and self.cluster.lose(now):
+            self._follow_all(now)
         for unit in [who for who, due in self._deadlines.items() if due <= now]:
             unit.fire(now)
             self._touch(unit, now)
+        if self.cluster is not None and self.cluster.fire(now):
+            self._follow_all(now)
         if self._sweep_at is not None and now >= self._sweep_at:
             self._sweep(now)
         if self._stale_at is not None and now >= self._stale_at:
@@ -371,6 +398,44 @@ class Node:
         unit = self._by_vip.get((link.name, event.address))
         if unit is not None:
             unit.rival(event, now)
+            self._touch(unit, now)
+
+    # --- the cluster --------------------------------------------------------------------------
+
+    def _identified(self, event: Identified, _now: Instant) -> None:
+        self._identity = event
+
+    def _join(self, now: Instant) -> None:
+        """Cluster mode begins, goes on with other settings, or ends."""
+        config, identity = self.config.cluster, self._identity
+        if config is None or identity is None:
+            self.cluster = None
+        elif self.cluster is None or self.cluster.config.name != config.name:
+            owner, seed = identity.owner, identity.seed
+            self.cluster = Cluster(owner, seed, config, self.units, self._named, self._actions, now)
+            self.cluster.pins.learn_counts(self.orders.pins)
+            self.cluster.maintenance = self.orders.maintenance
+        else:
+            self.cluster.configure(config, now)
+
+    def _message_heard(self, event: MessageHeard, now: Instant) -> None:
+        if self.cluster is None:
+            return
+        concerned = self.cluster.hear(event, now)
+        if concerned is None:
+            self._follow_all(now)
+            return
+        for name in concerned:
+            for unit in (self.units.get(name), self._leaving.get(name)):
+                if unit is not None:
+                    self._touch(unit, now)
+
+    def _message_rejected(self, event: MessageRejected, now: Instant) -> None:
+        if self.cluster is not None:
+            self.cluster.reject(event, now)
+
+    def _follow_all(self, now: Instant) -> None:
+        for unit in (*self.units.values(), *self._leaving.values()):
             self._touch(unit, now)
 
     # --- the kernel ---------------------------------------------------------------------------
@@ -550,14 +615,23 @@ class Node:
 
     def _touch(self, unit: Unit, now: Instant) -> None:
         """After anything happened to ``unit``: its deadline, and whether it has left."""
+        unit.follow(now)
+        self.will.look_at(unit)
+        if (
+            self.cluster is not None
+            and unit.coop is not None
+            and unit is self.units.get(unit.config.name)
+        ):
+            self.cluster.take_report(unit.coop.report(now), now)
         due = unit.deadline()
         if due is None:
             self._deadlines.pop(unit, None)
         else:
             self._deadlines[unit] = due
         name = unit.config.name
-        if self._leaving.get(name) is unit and unit.is_released:
+        if self._leaving.get(name) is unit and unit.is_done:
             del self._leaving[name]
+            self.will.forget(unit)
             self._deadlines.pop(unit, None)
             successor = self._waiting.pop(name, None)
             if successor is not None:
@@ -574,6 +648,7 @@ def _held_elsewhere(unit: Unit, name: str, holders: dict[VipKey, str]) -> set[Vi
 
 
 HANDLERS: dict[type, Callable[[Node, Any, Instant], None]] = {
+    Identified: Node._identified,
     Configured: Node._configured,
     HealthReported: Node._health_reported,
     OrdersGiven: Node._orders_given,
@@ -588,6 +663,8 @@ HANDLERS: dict[type, Callable[[Node, Any, Instant], None]] = {
     AddressGone: Node._address_gone,
     AdvertHeard: Node._advert_heard,
     AdvertRejected: Node._advert_rejected,
+    MessageHeard: Node._message_heard,
+    MessageRejected: Node._message_rejected,
     RivalAnnounced: Node._rival_announced,
     AdvertSent: Node._advert_sent,
     AdvertFailed: Node._advert_failed,

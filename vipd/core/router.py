@@ -63,6 +63,9 @@ class Router:
             return
         if priority == LEAVING_PRIORITY:
             self.counters.add("priority_zero_sent")
+        self._actions.append(self.advert(priority, self.source))
+
+    def advert(self, priority: int, source: Address) -> SendAdvert:
         advert = Advert(
             self.config.version,
             self.config.vrid,
@@ -70,4 +73,4 @@ class Router:
             self.config.advert_interval_ns,
             self._advertised,
         )
-        self._actions.append(SendAdvert(self.config, self.source, advert))
+        return SendAdvert(self.config, source, advert)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vipd.model import Duration, Note, Reason, Vip, VipKey
+from vipd.model import Duration, Instant, Note, Reason, Vip, VipKey
 
 # --- inputs of the election -------------------------------------------------------------------
 
@@ -57,6 +57,22 @@ class StepDownOrdered:
     """The operator wants this node not to be master, now."""
 
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Appointed:
+    """Cluster mode: this node is to be master now, because it was named or nobody else is."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSet:
+    """Cluster mode: a backup takes over at ``until``; None: by the timers of the RFC."""
+
+    until: Instant | None
+    reason: Reason = Reason.MASTER_SILENT
 
 
 @dataclass(frozen=True, slots=True)

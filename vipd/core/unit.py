@@ -20,6 +20,8 @@ from vipd.core import invariants
 from vipd.core.actions import Action, RemoveStray
 from vipd.core.announcement import AnnouncementPlan
 from vipd.core.claim import Claim
+from vipd.core.cluster import Cluster
+from vipd.core.cooperation import Cooperation
 from vipd.core.counters import Counters
 from vipd.core.election import Election, Standing
 from vipd.core.events import (
@@ -76,6 +78,7 @@ from vipd.model import (
     Address,
     ClaimState,
     Contribution,
+    Duration,
     FieldValue,
     Instant,
     Link,
@@ -145,6 +148,8 @@ class Unit:
         self._stopped = False
         self._role = State.INIT
         self._teller = Teller(config.name, self.counters, actions)
+        self._orders = orders
+        self.coop: Cooperation | None = None
         self._pending: deque[tuple[Election | Unguarded | Claim, Any]] = deque()
         self.election = Election(self._standing(config.priority, orders), now)
         self.lease = Unguarded()
@@ -154,6 +159,52 @@ class Unit:
             lifetime_s=config.address_lifetime_s,
             announcements=AnnouncementPlan(config.announce_count, config.announce_refresh_ns),
         )
+
+    # --- the cluster --------------------------------------------------------------------------
+
+    def join(self, cluster: Cluster | None) -> None:
+        """Begin to act as part of ``cluster``; None: alone again."""
+        if cluster is not (None if self.coop is None else self.coop.cluster):
+            self.coop = None if cluster is None else Cooperation(self, cluster)
+            self.stand_as_configured()
+
+    def stand_as_configured(self) -> None:
+        """What the election knows of us, anew: with whom we live decides how it preempts."""
+        standing = self._standing(self.election.standing.priority, self._orders)
+        self.election.standing = standing
+
+    def follow(self, now: Instant) -> None:
+        """What the cluster knows may ask for something."""
+        if self.coop is not None and self._begun:
+            self.coop.follow(now)
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is held here, and nothing has to be said about it any more."""
+        return self.is_released and (self.coop is None or not self.coop.is_giving)
+
+    def feed_election(self, signal: Any, now: Instant) -> None:
+        self._feed(self.election, signal, now)
+
+    def hear_from_cluster(self, heard: AdvertHeard, now: Instant) -> None:
+        """A heartbeat said what an advert would say."""
+        self._feed(self.election, heard, now)
+        self._stay_out(now)
+
+    def speak_up(self, pace_ns: Duration, now: Instant) -> None:
+        """Adverts beyond their interval: somebody may not hear us on the channel."""
+        leads = self.election.state is State.MASTER and not self.election.suspended
+        if leads and self.config.leader.advert_interval_ns > pace_ns:
+            self._act(AdvertWanted())
+            self.was_told(now)
+
+    def was_told(self, now: Instant) -> None:
+        """The cluster was told just now what we are."""
+        if not self.election.suspended:
+            self.election.was_heard(now)
+
+    def tell(self, kind: NoteKind, fields: Mapping[str, FieldValue]) -> None:
+        self._teller.tell(kind, fields)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -200,6 +251,7 @@ class Unit:
             self._foreign.deadline,
             self._tracker.deadline,
             self._timed.deadline,
+            None if self.coop is None else self.coop.deadline,
         )
 
     def fire(self, now: Instant) -> None:
@@ -216,6 +268,8 @@ class Unit:
         due = self.claim.deadline
         if due is not None and now >= due:
             self._feed(self.claim, TimerFired(), now)
+        if self.coop is not None:
+            self.coop.fire(now)
 
     def _know_vips(self) -> None:
         self._vips = {vip.key: vip for vip in self.config.vips}
@@ -225,16 +279,20 @@ class Unit:
         )
 
     def _standing(self, priority: int, orders: Orders) -> Standing:
-        config = self.config
-        self.held = config.name in orders.held and not config.is_owner
+        config, coop = self.config, self.coop
+        self._orders = orders
+        cooperates = coop is not None and coop.watch.foreign_until is None
+        self.held = config.name in orders.held and not config.is_owner and coop is None
         return Standing(
             version=config.leader.version,
             priority=priority,
             interval_ns=config.leader.advert_interval_ns,
-            preempt=config.leader.preempt and not self.held,
+            # In a cluster the better node asks for mastership, it never takes it (QUORUM H1).
+            preempt=config.leader.preempt and not self.held and not cooperates,
             preempt_delay_ns=config.leader.preempt_delay_ns,
             sources={m.name: self.routers[m.name].source or b"" for m in config.tie_order()},
             barred=orders.maintenance and not config.is_owner,
+            silence_ns=None if coop is None else coop.cluster.config.heartbeat_timeout_ns,
         )
 
     # --- reload and orders --------------------------------------------------------------------
@@ -290,7 +348,9 @@ class Unit:
         count = dict(orders.step_downs).get(self.config.name, 0)
         ordered, self._step_downs = count > self._step_downs, count
         self.election.standing = self._standing(self.election.standing.priority, orders)
-        if self.election.standing.barred:
+        if self.coop is not None:
+            self.follow(now)
+        elif self.election.standing.barred:
             self._feed(self.election, StepDownOrdered(Reason.MAINTENANCE), now)
         elif ordered and not self.config.is_owner:
             self._feed(self.election, StepDownOrdered(Reason.SWITCHOVER), now)
@@ -310,7 +370,8 @@ class Unit:
             self._teller.limited(
                 NoteKind.ADVERT_REMARKED, remark.value, fields, now, heard.instance
             )
-        self._feed(self.election, heard, now)
+        if self.coop is None or self.coop.counts(heard, now):
+            self._feed(self.election, heard, now)
         self._stay_out(now)
 
     def reject(self, rejected: AdvertRejected, now: Instant) -> None:
@@ -528,6 +589,10 @@ class Unit:
         elif isinstance(wish, _TO_ELECTION):
             self._pending.append((self.election, wish))
         elif isinstance(wish, _TO_CLAIM):
+            if self.coop is not None and isinstance(wish, ClaimWanted):
+                self.coop.became_master()
+            elif self.coop is not None and isinstance(wish, ReleaseWanted) and wish.goodbye:
+                self.coop.leaving(now)
             self._pending.append((self.claim, wish))
         elif isinstance(wish, LeaseWanted):
             self._pending.append((self.lease, wish))
@@ -538,6 +603,8 @@ class Unit:
         elif isinstance(wish, Released):
             if self.election.state not in (State.CANDIDATE, State.MASTER):
                 self._pending.append((self.lease, LeaseReturned()))
+            if self.coop is not None:
+                self.coop.released(now)
         elif isinstance(wish, ClaimGivenUp):
             self._claim_given_up(wish, now)
         else:

@@ -1,0 +1,122 @@
+"""Cluster mode, seen from outside: several cores in a virtual world."""
+
+from __future__ import annotations
+
+from tests.core.cluster_rig import World
+from tests.core.rig import MS, S
+from vipd.model import Reason
+
+
+def test_start_one_master_and_no_second() -> None:
+    world = World(150, 100)
+    world.start()
+    assert world.masters == ["lb1"]
+    assert world.overlaps() == []
+
+
+def test_switchover_by_a_pin_from_either_node() -> None:
+    for commanded in ("lb1", "lb2"):
+        world = World(150, 100)
+        world.start()
+        begin = world.now
+        world[commanded].pin("lb2", 1)
+        world.run(S)
+        assert world.masters == ["lb2"]
+        assert world.overlaps() == []
+        assert world.gap_ns(begin) < 3 * MS
+        assert world["lb2"].unit.election.reason is Reason.HANDED_OVER
+        world.run(10 * S)
+        assert world.masters == ["lb2"]
+
+
+def test_stop_hands_over_and_the_better_one_comes_back() -> None:
+    world = World(150, 100)
+    world.start()
+    begin = world.now
+    world["lb1"].stop()
+    world.run(S)
+    assert not world["lb1"].alive
+    assert world.masters == ["lb2"]
+    assert world.gap_ns(begin) < 3 * MS
+    begin = world.now
+    world.restart("lb1")
+    world.run(3 * S)
+    assert world.masters == ["lb1"]
+    assert world.overlaps() == []
+    assert world.gap_ns(begin) < 3 * MS
+
+
+def test_death_of_the_engine_is_told_by_its_will() -> None:
+    world = World(150, 100)
+    world.start()
+    begin = world.now
+    world["lb1"].die()
+    world.run(S)
+    assert world.masters == ["lb2"]
+    assert world.gap_ns(begin) < 5 * MS
+
+
+def test_a_lost_host_is_replaced_after_the_heartbeat_timeout() -> None:
+    world = World(150, 100)
+    world.start()
+    begin = world.now
+    world["lb1"].vanish()
+    world.run(S)
+    assert world.masters == ["lb2"]
+    assert 180 * MS < world.gap_ns(begin) < 302 * MS
+
+
+def test_maintenance() -> None:
+    world = World(150, 100)
+    world.start()
+    begin = world.now
+    world["lb1"].order(maintenance=True)
+    world.run(S)
+    assert world.masters == ["lb2"]
+    assert world.gap_ns(begin) < 3 * MS
+    world["lb1"].order(maintenance=False)
+    world.run(S)
+    assert world.masters == ["lb1"]
+
+
+def test_a_cut_of_the_channel_alone_is_no_takeover() -> None:
+    world = World(150, 100)
+    world.start()
+    world.cut_channel = {("lb1", "lb2"), ("lb2", "lb1")}
+    world.run(20 * S)
+    assert world.masters == ["lb1"]
+    assert world.overlaps() == []
+    world.cut_channel = set()
+    world.run(5 * S)
+    assert world.masters == ["lb1"]
+
+
+def test_a_cut_of_the_wire_alone_is_no_takeover() -> None:
+    world = World(150, 100)
+    world.start()
+    world.cut_wire = {("lb1", "lb2"), ("lb2", "lb1")}
+    world.run(20 * S)
+    assert world.masters == ["lb1"]
+
+
+def test_a_healed_cut_leaves_the_better_one() -> None:
+    world = World(150, 100)
+    world.start()
+    world.isolate("lb1")
+    world.run(5 * S)
+    assert world.masters == ["lb1", "lb2"]
+    world.cut_wire, world.cut_channel = set(), set()
+    world.run(3 * S)
+    assert world.masters == ["lb1"]
+
+
+def test_three_nodes_and_a_lost_go() -> None:
+    world = World(150, 100, 90)
+    world.start()
+    world["lb2"].alive = False
+    begin = world.now
+    world["lb1"].stop()
+    world.run(2 * S)
+    assert world.masters == ["lb3"]
+    assert world.gap_ns(begin) < 170 * MS
+    assert world.overlaps() == []

@@ -1,0 +1,468 @@
+"""This node in its cluster: the beats it sends, what it hears, who it takes for alive.
+
+The node's side of cluster mode; each unit's side is its ``Cooperation``. It decides when a
+heartbeat is due (every interval, and at once when what it says has changed), whether an acting
+message is meant for this life of ours and from now (nonce), and passes the items of each message
+to their units. What units want said in one turn is gathered and said once to each member.
+
+Rules
+-----
+1. An acting message that does not repeat one of our last two nonces is *stale*: counted, nothing
+   else (QUORUM §7).
+2. Only what a member says of itself is believed: ``Go``, tombstone and Goodbye name their sender as
+   the owner (the wire demands it), and the owner must be the life that we know.
+3. A master whose beats a member misses, or who misses a member's, sends adverts at the pace of the
+   beats for a while: a cut of the channel alone must not look like a death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vipd.core.actions import Action, SendMessage
+from vipd.core.events import MessageHeard, MessageRejected
+from vipd.core.limiter import NoteLimiter
+from vipd.core.nonces import Nonces
+from vipd.core.pins import Pins
+from vipd.core.roster import Heard, Peer, Roster
+from vipd.core.timing import soonest
+from vipd.members import (
+    ChannelDiscard,
+    Echo,
+    Gift,
+    Go,
+    Goodbye,
+    Hearing,
+    Heartbeat,
+    Owner,
+    Refusal,
+    RefusalReason,
+    Refused,
+    Speaker,
+    Taken,
+    Taking,
+    Tombstone,
+    TransferRequest,
+    UnitReport,
+    Wish,
+)
+from vipd.model import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    ClusterConfig,
+    FieldValue,
+    Instant,
+    Note,
+    NoteKind,
+    Orders,
+    State,
+    format_address,
+)
+
+if TYPE_CHECKING:
+    from vipd.core.cooperation import Cooperation
+    from vipd.core.unit import Unit
+
+BEAT_GAP_NS = 5 * MILLISECOND_NS
+"""Changes that come in a row share a beat."""
+
+FEW_UNITS = 8
+"""With more, most beats list only the units that changed lately."""
+FULL_BEAT_EVERY = 10
+REPEATS = 3
+"""A change stands in so many beats: two may be lost."""
+
+HEARING_AGE_NS = 60 * SECOND_NS
+STALE = "stale"
+REFUSED_NS = 60 * SECOND_NS
+REFUSED_LIMIT = 3
+
+_HARMLESS = frozenset({ChannelDiscard.COPY, ChannelDiscard.OWN, ChannelDiscard.DUPLICATE_NODE})
+
+
+class Cluster:
+    """One life of this engine in one cluster.
+
+    ``units`` are the node's, kept current by it; ``named`` also finds those that are leaving.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        seed: bytes,
+        config: ClusterConfig,
+        units: Mapping[str, Unit],
+        named: Callable[[str], Unit | None],
+        actions: list[Action],
+        now: Instant,
+    ) -> None:
+        self._named = named
+        self.owner = owner
+        self.config = config
+        self.roster = Roster(owner.node, config, now)
+        self.pins = Pins()
+        self.nonces = Nonces(seed, _nonce_period_ns(config), now)
+        self.maintenance = False
+        self.software = ""
+        self.since = now
+        self.discarded: dict[str, int] = {reason.value: 0 for reason in ChannelDiscard}
+        self.discarded[STALE] = 0
+        self.refused: dict[str, list[tuple[Instant, str]]] = {}
+        self.twins: dict[str, Instant] = {}
+        self._units = units
+        self._actions = actions
+        self._limiter = NoteLimiter()
+        self._reports: dict[str, UnitReport] = {}
+        self._changed: dict[str, int] = {}
+        self._beat = 0
+        self._beat_at = now
+        self._last_beat: Instant = now - BEAT_GAP_NS
+        self._offers: list[Gift] = []
+        self._wishes: dict[str, list[Wish]] = {}
+        self._takings: dict[str, list[tuple[Owner, Taking]]] = {}
+        self._refusals: dict[str, list[tuple[Owner, Refusal]]] = {}
+
+    @property
+    def own(self) -> str:
+        return self.owner.node
+
+    def configure(self, config: ClusterConfig, now: Instant) -> None:
+        """After a reload."""
+        self.config = config
+        self.roster.configure(self.own, config)
+        self.nonces.period_ns = _nonce_period_ns(config)
+        self.beat_soon(now)
+
+    def obey(self, orders: Orders, now: Instant) -> list[str]:
+        """Maintenance and pins; the units whose pin was moved."""
+        if self.maintenance != orders.maintenance:
+            self.maintenance = orders.maintenance
+            self._beat_at = now
+        return self.pins.obey(orders.pins, now)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> Instant | None:
+        return soonest(self._beat_at, self.roster.deadline, self.pins.deadline)
+
+    def fire(self, now: Instant) -> bool:
+        """Beats and losses; True: every unit has to look anew."""
+        lost = self.lose(now)
+        expired = self.pins.expire(now)
+        if expired:
+            self.beat_soon(now)
+        if now >= self._beat_at:
+            self._speak_up(now)
+            self._send_beat(now)
+        return lost or bool(expired)
+
+    def lose(self, now: Instant) -> bool:
+        lost = self.roster.expire(now)
+        for peer in lost:
+            heard = peer.last_heard or now
+            self._note(
+                NoteKind.MEMBER_LOST,
+                {"node": peer.name, "silent_ms": (now - heard) // MILLISECOND_NS},
+            )
+        return bool(lost)
+
+    def beat_soon(self, now: Instant) -> None:
+        """Something that a beat says has changed."""
+        self._beat_at = min(self._beat_at, max(now, self._last_beat + BEAT_GAP_NS))
+
+    def _speak_up(self, now: Instant) -> None:
+        """Rule 3."""
+        if any(True for _ in self.roster.quiet(now)):
+            for unit in self._units.values():
+                unit.speak_up(self.config.heartbeat_interval_ns, now)
+
+    # --- what a beat says ---------------------------------------------------------------------
+
+    def take_report(self, report: UnitReport, now: Instant) -> None:
+        """What a unit says now; a change is told at once."""
+        if self._reports.get(report.unit) != report:
+            self._reports[report.unit] = report
+            self._changed[report.unit] = REPEATS
+            self.beat_soon(now)
+
+    def drop_report(self, unit: str) -> None:
+        if self._reports.pop(unit, None) is not None:
+            self._changed.pop(unit, None)
+            self._beat += FULL_BEAT_EVERY - self._beat % FULL_BEAT_EVERY - 1
+
+    def _send_beat(self, now: Instant) -> None:
+        self._beat += 1
+        self._last_beat, self._beat_at = now, now + self.config.heartbeat_interval_ns
+        self.nonces.turn(now)
+        full = len(self._reports) <= FEW_UNITS or self._beat % FULL_BEAT_EVERY == 0
+        listed = tuple(
+            report for name, report in self._reports.items() if full or name in self._changed
+        )
+        self._changed = {name: n - 1 for name, n in self._changed.items() if n > 1}
+        beat = Heartbeat(
+            beat=self._beat,
+            nonce=self.nonces.current,
+            configuration=self.config.digest,
+            software=self.software,
+            maintenance=self.maintenance,
+            complete=full,
+            echoes=self._echoes(now),
+            units=listed,
+            hearings=self._hearings(now) if full else (),
+            speakers=self._speakers() if full else (),
+        )
+        self._actions.append(SendMessage(beat))
+        for unit in self._units.values():
+            unit.was_told(now)
+
+    def _echoes(self, now: Instant) -> tuple[Echo, ...]:
+        return tuple(
+            Echo(peer.name, peer.nonce, max(0, now - (peer.last_heard or now)))
+            for peer in self.roster.peers.values()
+            if peer.nonce and not peer.left
+        )
+
+    def _hearings(self, now: Instant) -> tuple[Hearing, ...]:
+        return tuple(
+            Hearing(instance, node, now - at)
+            for coop in self._cooperations()
+            for (instance, node), at in coop.heard_on.items()
+            if now - at < HEARING_AGE_NS
+        )
+
+    def _speakers(self) -> tuple[Speaker, ...]:
+        return tuple(
+            Speaker(name, router.source)
+            for unit in self._units.values()
+            for name, router in unit.routers.items()
+            if router.source is not None
+        )
+
+    def _cooperations(self) -> list[Cooperation]:
+        return [unit.coop for unit in self._units.values() if unit.coop is not None]
+
+    # --- hearing ------------------------------------------------------------------------------
+
+    def hear(self, event: MessageHeard, now: Instant) -> set[str] | None:
+        """One datagram. Returns the units that it was about; None: all must look anew."""
+        received = event.received
+        peer = self.roster.meet(received, event.source, now)
+        if peer is None:
+            return set()
+        message: Any = received.message
+        self.nonces.turn(now)
+        if isinstance(message, Heartbeat):
+            return self._hear_beat(peer, event, message, now)
+        if type(message) not in _ACTING:
+            return set()
+        if not self.nonces.accepts(message.nonce):
+            self._stale()
+            return set()
+        peer.acted = max(peer.acted, received.sequence)
+        return _ACTING[type(message)](self, peer, message, now)
+
+    def _hear_beat(
+        self, peer: Peer, event: MessageHeard, message: Heartbeat, now: Instant
+    ) -> set[str] | None:
+        before = (peer.maintenance, len(peer.units))
+        heard: Heard = self.roster.hear(peer, event.received, message, self.nonces, now)
+        if heard.answer:
+            self.beat_soon(now)
+        if heard.revived:
+            self._note(NoteKind.MEMBER_ALIVE, {"node": peer.name, "software": peer.software})
+        for report in heard.reports:
+            if self.pins.hear(report.unit, report.pin, now):
+                self.beat_soon(now)
+            unit = self._units.get(report.unit)
+            if unit is not None and unit.coop is not None:
+                unit.coop.hear_report(peer, report, now)
+        if heard.revived or before != (peer.maintenance, len(peer.units)):
+            return None
+        return {report.unit for report in heard.reports}
+
+    def _hear_go(self, peer: Peer, message: Go, now: Instant) -> set[str] | None:
+        """Rule 2 is the wire's: the owner is the sender."""
+        for gift in message.gifts:
+            unit = self._units.get(gift.unit)
+            if unit is None or unit.coop is None:
+                if gift.successor == self.own:
+                    self._refuse(peer, message.owner, gift.unit, gift.term, RefusalReason.FAULT)
+                continue
+            refusal = unit.coop.hear_gift(peer, message.owner, gift, now)
+            if gift.successor != self.own:
+                continue
+            if refusal is None:
+                taking = (message.owner, Taking(gift.unit, gift.term))
+                self._takings.setdefault(peer.name, []).append(taking)
+            else:
+                if refusal is RefusalReason.STALE:
+                    self._stale()
+                self._refuse(peer, message.owner, gift.unit, gift.term, refusal)
+        return {gift.unit for gift in message.gifts}
+
+    def _hear_tombstone(self, peer: Peer, message: Tombstone, now: Instant) -> set[str] | None:
+        self._leave(peer, "its supervisor says that it died")
+        for gift in message.gifts:
+            unit = self._units.get(gift.unit)
+            if unit is not None and unit.coop is not None:
+                unit.coop.hear_gift(peer, message.owner, gift, now, dead=True)
+        return None
+
+    def _hear_goodbye(self, peer: Peer, _message: Goodbye, _now: Instant) -> set[str] | None:
+        self._leave(peer, "it says that it ends")
+        return None
+
+    def _leave(self, peer: Peer, because: str) -> None:
+        if not peer.left:
+            peer.leave()
+            self._note(NoteKind.MEMBER_LEFT, {"node": peer.name, "because": because})
+
+    def _hear_wishes(
+        self,
+        peer: Peer,
+        message: TransferRequest,
+        now: Instant,
+    ) -> set[str] | None:
+        for wish in message.wishes:
+            refusal: RefusalReason | None = RefusalReason.STALE
+            unit = self._units.get(wish.unit)
+            if unit is not None and unit.coop is not None and message.owner == self.owner:
+                refusal = unit.coop.hear_wish(peer, wish.term, wish.priority, now)
+            if refusal is not None:
+                if refusal is RefusalReason.STALE:
+                    self._stale()
+                self._refuse(peer, message.owner, wish.unit, wish.term, refusal)
+        return {wish.unit for wish in message.wishes}
+
+    def _hear_taken(self, peer: Peer, message: Taken, _now: Instant) -> set[str] | None:
+        for taking in message.takings:
+            unit = self._named(taking.unit)
+            mine = unit is not None and unit.coop is not None and message.owner == self.owner
+            if mine and unit is not None and unit.coop is not None:
+                unit.coop.hear_taken(peer, taking.term)
+        return {taking.unit for taking in message.takings}
+
+    def _hear_refused(self, peer: Peer, message: Refused, now: Instant) -> set[str] | None:
+        for refusal in message.refusals:
+            unit = self._named(refusal.unit)
+            if unit is not None and unit.coop is not None:
+                unit.coop.hear_refusal(peer, refusal.term, refusal.reason, now)
+        return {refusal.unit for refusal in message.refusals}
+
+    def reject(self, event: MessageRejected, now: Instant) -> None:
+        """A datagram without effect: counted, remembered for the alarms, noted now and then."""
+        reason = event.reason
+        self.discarded[reason.value] += 1
+        peer = self.roster.peers.get(event.sender)
+        if reason is ChannelDiscard.COPY:
+            if peer is not None and event.source in peer.paths:
+                peer.paths[event.source] = now
+            return
+        if reason is ChannelDiscard.DUPLICATE_NODE:
+            self.twins[event.sender] = now
+        if reason in _HARMLESS:
+            return
+        source = format_address(event.source)
+        seen = self.refused.setdefault(reason.value, [])
+        seen.append((now, source))
+        del seen[:-REFUSED_LIMIT]
+        held_back = self._limiter.admit(reason, now)
+        if held_back is not None:
+            fields: dict[str, FieldValue] = {
+                "reason": reason.value,
+                "sender": event.sender,
+                "source": source,
+                "detail": event.detail,
+                "held_back": held_back,
+            }
+            self._note(NoteKind.MESSAGE_DISCARDED, fields)
+
+    def _stale(self) -> None:
+        self.discarded[STALE] += 1
+
+    # --- what is said once in a turn ----------------------------------------------------------
+
+    def offer(self, gift: Gift) -> None:
+        self._offers.append(gift)
+
+    def wish(self, master: Peer, unit: str, term: int, priority: int) -> None:
+        self._wishes.setdefault(master.name, []).append(Wish(unit, term, priority))
+
+    def _refuse(
+        self, peer: Peer, owner: Owner, unit: str, term: int, reason: RefusalReason
+    ) -> None:
+        refusal = (owner, Refusal(unit, term, reason))
+        self._refusals.setdefault(peer.name, []).append(refusal)
+
+    def flush(self, now: Instant) -> None:
+        """Say what was gathered: what makes others act first, then the beat."""
+        if self._offers:
+            gifts, self._offers = tuple(self._offers), []
+            for peer in self.roster.alive():
+                self._say(peer, Go(peer.nonce, self.owner, gifts))
+        if self._takings:
+            for name, takings in self._takings.items():
+                peer = self.roster.peers[name]
+                for owner in dict.fromkeys(owner for owner, _ in takings):
+                    own = tuple(taking for whose, taking in takings if whose == owner)
+                    self._say(peer, Taken(peer.nonce, owner, own))
+            self._takings.clear()
+        if self._refusals:
+            for name, refusals in self._refusals.items():
+                peer = self.roster.peers[name]
+                for owner in dict.fromkeys(owner for owner, _ in refusals):
+                    told = tuple(each for whose, each in refusals if whose == owner)
+                    self._say(peer, Refused(peer.nonce, owner, told))
+            self._refusals.clear()
+        # Who is asked for its mastership must know by now why we are the better one.
+        if now >= self._beat_at or (self._wishes and self._changed):
+            self._send_beat(now)
+        if self._wishes:
+            for name, wishes in self._wishes.items():
+                peer = self.roster.peers[name]
+                if peer.owner is not None:
+                    self._say(peer, TransferRequest(peer.nonce, peer.owner, tuple(wishes)))
+            self._wishes.clear()
+
+    def goodbye(self) -> None:
+        """This engine holds nothing and ends."""
+        for peer in self.roster.alive():
+            self._say(peer, Goodbye(peer.nonce, self.owner))
+
+    def heirs(self) -> tuple[tuple[str, bytes], ...]:
+        """To whom the last will speaks, with the nonce that it must repeat."""
+        return tuple((peer.name, peer.nonce) for peer in self.roster.alive() if peer.nonce)
+
+    def tombstones(self, gifts: tuple[Gift, ...]) -> tuple[tuple[str, Tombstone], ...]:
+        """What is to be said for us once we are dead."""
+        return tuple(
+            (peer.name, Tombstone(peer.nonce, self.owner, gifts))
+            for peer in self.roster.alive()
+            if peer.nonce
+        )
+
+    def _say(self, peer: Peer, message: Any) -> None:
+        if peer.nonce:
+            self._actions.append(SendMessage(message, peer.name))
+
+    def _note(self, kind: NoteKind, fields: dict[str, FieldValue]) -> None:
+        self._actions.append(Note(kind, "", fields))
+
+    def masters(self) -> int:
+        return sum(unit.election.state is State.MASTER for unit in self._units.values())
+
+
+def _nonce_period_ns(config: ClusterConfig) -> int:
+    return max(SECOND_NS, 3 * config.heartbeat_interval_ns)
+
+
+_ACTING: dict[type, Callable[[Cluster, Peer, Any, Instant], set[str] | None]] = {
+    Go: Cluster._hear_go,
+    Tombstone: Cluster._hear_tombstone,
+    Goodbye: Cluster._hear_goodbye,
+    TransferRequest: Cluster._hear_wishes,
+    Taken: Cluster._hear_taken,
+    Refused: Cluster._hear_refused,
+}

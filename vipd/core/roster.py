@@ -1,0 +1,277 @@
+"""The book of members: who is in the cluster, what each one said last, and when.
+
+It decides who is *alive*, and nothing else; what follows from it for mastership is decided in
+``watch.py`` and ``cooperation.py``. DESIGN §5 (cluster mode), QUORUM §7.
+
+Rules
+-----
+1. A heartbeat counts only from a *proved* life: one that echoed a nonce of ours. Until then it may
+   be a recording; it makes us tell it our nonce, and nothing else. (Who speaks version 1 only
+   cannot echo, and counts.)
+2. What was said last counts: a heartbeat that is older than the newest one, or was sent before an
+   acting message that we have heard, changes nothing.
+3. A member is alive while it is heard within the timeout and has not *left*: said Goodbye, or its
+   supervisor said that it is dead. A new life begins the book of that member anew.
+4. What a member does not list any more is forgotten only when all parts of one complete beat are
+   there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vipd.core.nonces import Nonces
+from vipd.members import Heartbeat, Nonce, Owner, Received, UnitReport
+from vipd.model import Address, ClusterConfig, Duration, Instant, MemberConfig, State
+
+ECHOES_SINCE_VERSION = 2
+
+FIT = (State.BACKUP, State.CANDIDATE)
+"""Who reports one of these can become master now."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One other node. Instants are our own clock's; None: never.
+
+    ``heard_us``: when it last heard us, as far as it said so. ``acted``: the number of its newest
+    acting message. ``hearings``: (instance, node) -> when it last heard those adverts.
+    """
+
+    config: MemberConfig
+    owner: Owner | None = None
+    proved: bool = False
+    left: bool = False
+    alive: bool = False
+    nonce: Nonce = b""
+    beat: int = -1
+    acted: int = 0
+    last_heard: Instant | None = None
+    heard_us: Instant | None = None
+    configuration: bytes = b""
+    software: str = ""
+    version: int = 0
+    maintenance: bool = False
+    old_key_at: Instant | None = None
+    units: dict[str, UnitReport] = field(default_factory=dict)
+    hearings: dict[tuple[str, str], Instant] = field(default_factory=dict)
+    sources: dict[str, Address] = field(default_factory=dict)
+    paths: dict[Address, Instant | None] = field(default_factory=dict)
+    _parts: dict[int, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Do we know what it does: because it says so, or because it said that it is gone?"""
+        return self.alive or self.left
+
+    def begin_life(self, owner: Owner) -> None:
+        """A new life knows nothing of the one before; where it sits stays known."""
+        self.owner = owner
+        self.proved = self.left = self.alive = False
+        self.nonce, self.beat, self.acted = b"", -1, 0
+        self.heard_us = None
+        self.units.clear()
+        self.hearings.clear()
+        self._parts.clear()
+
+    def leave(self) -> None:
+        """It said that it ends, or it is known to be dead: nothing that it reported stands."""
+        self.left, self.alive = True, False
+        self.units.clear()
+        self.hearings.clear()
+
+    def take(self, message: Heartbeat, now: Instant) -> list[UnitReport]:
+        """What is new in a heartbeat of a proved life."""
+        if message.beat != self.beat:
+            self._parts.clear()
+        self.beat = message.beat
+        self.configuration, self.software = message.configuration, message.software
+        self.maintenance = message.maintenance
+        for report in message.units:
+            self.units[report.unit] = report
+        for hearing in message.hearings:
+            self.hearings[hearing.instance, hearing.node] = now - hearing.ago_ns
+        for speaker in message.speakers:
+            self.sources[speaker.instance] = speaker.source
+        if message.complete:
+            self._parts[message.part] = frozenset(report.unit for report in message.units)
+            if len(self._parts) == message.parts:
+                listed = frozenset().union(*self._parts.values())
+                self.units = {name: each for name, each in self.units.items() if name in listed}
+        return list(message.units)
+
+    def reports(self, unit: str, *states: State) -> UnitReport | None:
+        """Its report of ``unit`` if it is in one of ``states``."""
+        report = self.units.get(unit)
+        return report if report is not None and report.state in states else None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a heartbeat brought. ``answer``: it has to hear our nonce at once."""
+
+    peer: Peer
+    reports: tuple[UnitReport, ...] = ()
+    answer: bool = False
+    revived: bool = False
+
+
+class Roster:
+    """All other nodes of the cluster."""
+
+    def __init__(self, own: str, cluster: ClusterConfig, now: Instant) -> None:
+        self.own = own
+        self.peers: dict[str, Peer] = {}
+        self.since = now
+        self.configure(own, cluster)
+
+    def configure(self, own: str, cluster: ClusterConfig) -> None:
+        """After a reload: members that stay keep what is known of them."""
+        self.own = own
+        self.timeout_ns: Duration = cluster.heartbeat_timeout_ns
+        self.interval_ns: Duration = cluster.heartbeat_interval_ns
+        self.address = next((m.addresses[0] for m in cluster.nodes if m.name == own), b"")
+        peers = {}
+        for config in cluster.nodes:
+            if config.name == own:
+                continue
+            peer = self.peers.get(config.name) or Peer(config)
+            peer.config = config
+            peer.paths = {address: peer.paths.get(address) for address in config.addresses}
+            peers[config.name] = peer
+        self.peers = peers
+
+    # --- hearing ------------------------------------------------------------------------------
+
+    def meet(self, received: Received, source: Address, now: Instant) -> Peer | None:
+        """Whoever sent a datagram that passed every check of the channel; None: no member."""
+        peer = self.peers.get(received.sender.node)
+        if peer is None:
+            return None
+        if peer.owner != received.sender:
+            peer.begin_life(received.sender)
+        if source in peer.paths:
+            peer.paths[source] = now
+        peer.version = received.version
+        if received.old_key:
+            peer.old_key_at = now
+        return peer
+
+    def hear(
+        self, peer: Peer, received: Received, message: Heartbeat, nonces: Nonces, now: Instant
+    ) -> Heard:
+        """A heartbeat; what it reports is returned only if it counts (rules 1 and 2)."""
+        answer = not peer.nonce
+        newest = message.beat >= peer.beat
+        if newest:
+            peer.nonce = message.nonce
+        for echo in message.echoes:
+            if echo.node == self.own and nonces.accepts(echo.nonce):
+                peer.proved = True
+                peer.heard_us = max(peer.heard_us or 0, now - echo.ago_ns)
+        if received.speaks.highest < ECHOES_SINCE_VERSION:
+            peer.proved = True
+        if not peer.proved or peer.left or not newest or received.sequence < peer.acted:
+            return Heard(peer, answer=answer)
+        revived = not peer.alive
+        peer.last_heard, peer.alive = now, True
+        return Heard(peer, tuple(peer.take(message, now)), answer, revived)
+
+    def expire(self, now: Instant) -> list[Peer]:
+        """Those that were alive until now, and are not any more."""
+        lost = []
+        for peer in self.peers.values():
+            heard = peer.last_heard
+            if peer.alive and heard is not None and now - heard >= self.timeout_ns:
+                peer.alive = False
+                lost.append(peer)
+        return lost
+
+    @property
+    def deadline(self) -> Instant | None:
+        """When the next member is lost if nothing is heard."""
+        return min(
+            (
+                peer.last_heard + self.timeout_ns
+                for peer in self.peers.values()
+                if peer.alive and peer.last_heard is not None
+            ),
+            default=None,
+        )
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def alive(self) -> Iterator[Peer]:
+        return (peer for peer in self.peers.values() if peer.alive)
+
+    def is_fresh(self, peer: Peer, now: Instant) -> bool:
+        """Heard within two beats: what it said last is what it means now."""
+        if not peer.alive or peer.last_heard is None:
+            return False
+        return now - peer.last_heard < 2 * self.interval_ns + self.interval_ns // 2
+
+    def master_of(self, unit: str, term: int = 0) -> Peer | None:
+        """Whose last word was that it is master; of several the highest term.
+
+        One that is lost counts only while nobody, this node with its ``term`` included, knows of a
+        later mastership: else its last word is history.
+        """
+        newest = max(term, self.highest_term(unit))
+        masters = [
+            peer
+            for peer in self.peers.values()
+            if peer.reports(unit, State.MASTER) and (peer.alive or peer.units[unit].term >= newest)
+        ]
+        return max(masters, key=lambda peer: _standing_of(peer, unit), default=None)
+
+    def fit_for(self, unit: str) -> list[Peer]:
+        """Who could be master of ``unit`` now, the best first."""
+        fit = [peer for peer in self.alive() if not peer.maintenance and peer.reports(unit, *FIT)]
+        return sorted(fit, key=lambda peer: self.rank_of(peer, unit), reverse=True)
+
+    def rank_of(self, peer: Peer, unit: str) -> tuple[int, Address]:
+        """Higher is better; all nodes come to the same order."""
+        report = peer.units.get(unit)
+        return (0 if report is None else report.priority, peer.config.addresses[0])
+
+    def highest_term(self, unit: str) -> int:
+        terms = (peer.units[unit].term for peer in self.peers.values() if unit in peer.units)
+        return max(terms, default=0)
+
+    def speaker(self, instance: str, source: Address) -> Peer | None:
+        """The node whose adverts for ``instance`` come from ``source``."""
+        for peer in self.peers.values():
+            if peer.sources.get(instance) == source or source in peer.config.addresses:
+                return peer
+        return None
+
+    @property
+    def knows_all(self) -> bool:
+        """Has every node told by now from where its adverts come?"""
+        return all(peer.proved or peer.left for peer in self.peers.values())
+
+    @property
+    def all_accounted_for(self) -> bool:
+        return all(peer.is_accounted_for for peer in self.peers.values())
+
+    def quiet(self, now: Instant) -> Iterator[Peer]:
+        """Who misses beats of ours, or whose beats we miss, for not too long: it may be the
+        channel alone. Two timeouts later everybody goes by the adverts' own pace.
+        """
+        begin, end = 2 * self.interval_ns, 2 * self.timeout_ns
+        for peer in self.peers.values():
+            if peer.left or not peer.proved:
+                continue
+            signs = (peer.last_heard, peer.heard_us)
+            if any(begin < now - sign < end for sign in signs if sign is not None):
+                yield peer
+
+
+def _standing_of(peer: Peer, unit: str) -> tuple[int, int, Address]:
+    report = peer.units[unit]
+    return (report.term, report.priority, peer.config.addresses[0])

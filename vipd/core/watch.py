@@ -1,0 +1,101 @@
+"""When does this node take over in a cluster? (DESIGN §5, cluster mode.)
+
+A pure judgement on what is known: the book of members, whose adverts were heard, and how this node
+ranks among those that could be master. The result is an instant, or None: the election's own
+timer (RFC 9568) counts.
+
+Rules, the first that applies
+-----------------------------
+1. Somebody who is no member speaks for the virtual router: RFC timers, as among strangers.
+2. A member's last word is that it is master:
+   a. its channel is silent, but its adverts came on for longer than two beats: the channel is
+      cut, not the master: RFC timers;
+   b. else it is lost ``heartbeat_timeout`` after the last sign of it, heartbeat or advert.
+3. Nobody is master, and every node is alive or has said that it is gone: somebody has to stand.
+   Not before a handover that may be under way has had its time (``handover.py``).
+4. Else there is a node of which nothing is known, and it may be master: RFC timers.
+
+In 2b and 3 the best of those that are fit goes at once, each next one ``STEP_NS`` later: by then
+the heartbeat of the first has told the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vipd.core.handover import TRY_NS
+from vipd.core.roster import Peer, Roster
+from vipd.model import MILLISECOND_NS, SECOND_NS, Address, Instant, Reason
+
+STEP_NS = 50 * MILLISECOND_NS
+GRACE_NS = 100 * MILLISECOND_NS
+FOREIGN_NS = 60 * SECOND_NS
+"""For so long after a stranger's advert RFC timers count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Take over at ``until`` unless something is heard."""
+
+    until: Instant
+    reason: Reason
+    meaning: str
+
+
+class Watch:
+    """One unit's look at the cluster. ``adverts``: when those of a node were last heard."""
+
+    def __init__(self, unit: str, roster: Roster) -> None:
+        self.unit = unit
+        self.adverts: dict[str, Instant] = {}
+        self.foreign_until: Instant | None = None
+        self.foreign_source: Address = b""
+        self.foreign_since: Instant = 0
+        self._roster = roster
+        self._vacant_since: Instant | None = None
+
+    def hear_stranger(self, source: Address, now: Instant) -> None:
+        if not self.hears_strangers(now):
+            self.foreign_since = now
+        self.foreign_until, self.foreign_source = now + FOREIGN_NS, source
+
+    def begin_anew(self) -> None:
+        """This node was master meanwhile: what was vacant before is history."""
+        self._vacant_since = None
+
+    def hears_strangers(self, now: Instant) -> bool:
+        return self.foreign_until is not None and now < self.foreign_until
+
+    def rank(self, priority: int) -> int:
+        """How many of the fit are better than this node with ``priority``."""
+        roster = self._roster
+        own = (priority, roster.address)
+        return sum(roster.rank_of(peer, self.unit) > own for peer in roster.fit_for(self.unit))
+
+    def judge(self, priority: int, term: int, now: Instant) -> Wait | None:
+        """Rules 1 to 4, for a backup of ``priority`` whose own last mastership was ``term``."""
+        master = self._roster.master_of(self.unit, term)
+        if master is not None:
+            self._vacant_since = None
+        if self.hears_strangers(now):
+            return None
+        if master is not None:
+            return self._while_master(master, priority)
+        if not self._roster.all_accounted_for:
+            self._vacant_since = None
+            return None
+        if self._vacant_since is None:
+            self._vacant_since = now
+        candidates = len(self._roster.fit_for(self.unit)) + 1
+        grace_ns = candidates * TRY_NS + GRACE_NS
+        until = self._vacant_since + grace_ns + self.rank(priority) * STEP_NS
+        return Wait(until, Reason.MASTER_LEFT, "takes over unless another node does")
+
+    def _while_master(self, master: Peer, priority: int) -> Wait | None:
+        heard = master.last_heard or 0
+        advert = self.adverts.get(master.name, 0)
+        if advert > heard + 2 * self._roster.interval_ns:
+            return None
+        lost = max(heard, advert) + self._roster.timeout_ns
+        until = lost + self.rank(priority) * STEP_NS
+        return Wait(until, Reason.MASTER_SILENT, f"takes over unless {master.name} is heard")
