@@ -70,6 +70,7 @@ class Cooperation:
         self.cluster = cluster
         self.name = unit.config.name
         self.term = 0
+        self._highest = 0
         self.giving: Giving | None = None
         self.watch = Watch(self.name, cluster.roster)
         self.preemption = Preemption()
@@ -92,7 +93,9 @@ class Cooperation:
 
     @property
     def known_term(self) -> int:
-        return max(self.term, self.cluster.roster.highest_term(self.name))
+        """The highest there ever was: a member that left takes no term back."""
+        self._highest = max(self._highest, self.term, self.cluster.roster.highest_term(self.name))
+        return self._highest
 
     @property
     def state(self) -> State:
@@ -411,6 +414,7 @@ class Cooperation:
 
     def fire(self, now: Instant) -> None:
         """Whatever of the handover is due."""
+        self._settle(now)
         giving = self.giving
         if giving is None or giving.step is Step.PENDING:
             return
@@ -426,8 +430,8 @@ class Cooperation:
         again = self._give_at if self.state is State.MASTER and self._give_at else None
         return soonest(due, asking, again, self.watch.foreign_until)
 
-    def settle(self, now: Instant) -> None:
-        """After a deadline: what is over must not be due again."""
+    def _settle(self, now: Instant) -> None:
+        """What is over must not be due again."""
         if self._give_at and now >= self._give_at:
             self._give_at = 0
         if self.watch.foreign_until is not None and now >= self.watch.foreign_until:

@@ -6,8 +6,8 @@ It decides who is *alive*, and nothing else; what follows from it for mastership
 Rules
 -----
 1. A heartbeat counts only from a *proved* life: one that echoed a nonce of ours. Until then it may
-   be a recording; it makes us tell it our nonce, and nothing else. (Who speaks version 1 only
-   cannot echo, and counts.)
+   be a recording; it makes us tell it our nonce, and nothing else. (Version 1 cannot echo: as long
+   as a member speaks nothing else, so do all others, and they count without.)
 2. What was said last counts: a heartbeat that is older than the newest one, or was sent before an
    acting message that we have heard, changes nothing.
 3. A member is alive while it is heard within the timeout and has not *left*: said Goodbye, or its
@@ -52,6 +52,7 @@ class Peer:
     configuration: bytes = b""
     software: str = ""
     version: int = 0
+    speaks: int = ECHOES_SINCE_VERSION
     maintenance: bool = False
     old_key_at: Instant | None = None
     units: dict[str, UnitReport] = field(default_factory=dict)
@@ -157,7 +158,7 @@ class Roster:
             peer.begin_life(received.sender)
         if source in peer.paths:
             peer.paths[source] = now
-        peer.version = received.version
+        peer.version, peer.speaks = received.version, received.speaks.highest
         if received.old_key:
             peer.old_key_at = now
         return peer
@@ -174,13 +175,17 @@ class Roster:
             if echo.node == self.own and nonces.accepts(echo.nonce):
                 peer.proved = True
                 peer.heard_us = max(peer.heard_us or 0, now - echo.ago_ns)
-        if received.speaks.highest < ECHOES_SINCE_VERSION:
+        if received.version < ECHOES_SINCE_VERSION and not self._all_can_echo:
             peer.proved = True
         if not peer.proved or peer.left or not newest or received.sequence < peer.acted:
             return Heard(peer, answer=answer)
         revived = not peer.alive
         peer.last_heard, peer.alive = now, True
         return Heard(peer, tuple(peer.take(message, now)), answer, revived)
+
+    @property
+    def _all_can_echo(self) -> bool:
+        return all(peer.speaks >= ECHOES_SINCE_VERSION for peer in self.peers.values())
 
     def expire(self, now: Instant) -> list[Peer]:
         """Those that were alive until now, and are not any more."""
