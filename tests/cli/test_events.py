@@ -272,6 +272,20 @@ def test_a_reader_that_leaves_is_no_crash(config: Path, daemon: JournalDaemon) -
 
 
 PRIORITY_CHANGED: dict[str, FieldValue] = {"priority": 90, "was": 150, "because": "nginx"}
+MESSAGE_DISCARDED = {
+    **{"reason": "replay", "sender": "lb2", "source": "192.0.2.12", "detail": ""},
+    "held_back": 3,
+}
+
+
+def handover(step: str, detail: str = "") -> dict[str, str | int]:
+    return {"step": step, "node": "lb2", "term": 7, "detail": detail}
+
+
+def pin(node: str) -> dict[str, str | int]:
+    return {"node": node, "version": 3, "because": "switchover"}
+
+
 ENTRIES = [
     (
         entries.check("nginx", "healthy", "timed-out", "no end within 500 ms", 500.1),
@@ -304,6 +318,50 @@ ENTRIES = [
         "web: priority 150 -> 90: nginx",
     ),
     (entries.note(Note(NoteKind.LOOP_STALLED, "", {"late_ms": 7})), "the process was late by 7 ms"),
+    (
+        entries.note(Note(NoteKind.MEMBER_ALIVE, "", {"node": "lb2", "software": "0.3"})),
+        "lb2 is heard on the channel: 0.3",
+    ),
+    (
+        entries.note(Note(NoteKind.MEMBER_LOST, "", {"node": "lb2", "silent_ms": 1000})),
+        "lb2 is lost: not heard for 1000 ms",
+    ),
+    (
+        entries.note(Note(NoteKind.MEMBER_LEFT, "", {"node": "lb2", "because": "it ends"})),
+        "lb2 has left: it ends",
+    ),
+    (
+        entries.note(Note(NoteKind.MESSAGE_DISCARDED, "", MESSAGE_DISCARDED)),
+        "discarded a message of the channel from 192.0.2.12 lb2 (replay) (and 3 more like it)",
+    ),
+    (
+        entries.note(Note(NoteKind.HANDOVER, "web", handover("offered"))),
+        "web: term 7 ends here: the VIPs are gone, lb2 is to take over",
+    ),
+    (
+        entries.note(Note(NoteKind.HANDOVER, "web", handover("taken"))),
+        "web: lb2 has taken over from term 7",
+    ),
+    (
+        entries.note(Note(NoteKind.HANDOVER, "web", handover("refused", "busy"))),
+        "web: handover of term 7 with lb2: refused, busy",
+    ),
+    (
+        entries.note(Note(NoteKind.HANDOVER, "web", handover("failed", "nobody is fit"))),
+        "web: nobody took over from term 7: nobody is fit",
+    ),
+    (
+        entries.note(Note(NoteKind.HANDOVER, "web", handover("postponed", "later"))),
+        "web: handover of term 7: postponed lb2 later",
+    ),
+    (
+        entries.note(Note(NoteKind.PIN, "web", pin("lb2"))),
+        "web: put on lb2 by an operator, version 3: switchover",
+    ),
+    (
+        entries.note(Note(NoteKind.PIN, "web", pin(""))),
+        "web: no node is preferred by an operator any more, version 3: switchover",
+    ),
 ]
 
 
@@ -331,3 +389,4 @@ def test_the_cause_of_a_note_is_its_reason_and_detail() -> None:
     fields = {"reason": "check-failed", "detail": "nginx"}
     assert entries.note(Note(NoteKind.ROLE, "web", fields)).cause == "check-failed (nginx)"
     assert entries.note(Note(NoteKind.CLAIMED, "web", {"vips": 1})).cause == ""
+    assert entries.note(Note(NoteKind.PIN, "web", pin("lb2"))).cause == "switchover"

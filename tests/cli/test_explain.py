@@ -13,14 +13,18 @@ from typer.testing import CliRunner
 
 from tests.cli.conftest import BACKUP, FAULT, FakeDaemon, vipd
 from vipd.cli.app import app
-from vipd.cli.vocabulary import DISCARDS, NOTES, REASONS, REMARKS
+from vipd.cli.vocabulary import CHANNEL_DISCARDS, DISCARDS, NOTES, REASONS, REMARKS
+from vipd.members import ChannelDiscard
 from vipd.model import DiscardReason, NoteKind, Reason, Remark
 
 
 @pytest.mark.parametrize(
     ("table", "kind"),
-    [(REASONS, Reason), (DISCARDS, DiscardReason), (REMARKS, Remark), (NOTES, NoteKind)],
-    ids=["reasons", "discards", "remarks", "notes"],
+    [
+        *((REASONS, Reason), (DISCARDS, DiscardReason), (CHANNEL_DISCARDS, ChannelDiscard)),
+        *((REMARKS, Remark), (NOTES, NoteKind)),
+    ],
+    ids=["reasons", "discards", "channel-discards", "remarks", "notes"],
 )
 def test_every_word_has_a_text(table: dict[Enum, object], kind: type[Enum]) -> None:
     assert set(table) == set(kind)
@@ -29,9 +33,10 @@ def test_every_word_has_a_text(table: dict[Enum, object], kind: type[Enum]) -> N
 def test_sentences_end_and_fragments_do_not() -> None:
     for text in REASONS.values():
         assert text.meaning.endswith(".")
-    for text in (*DISCARDS.values(), *REMARKS.values()):
+    fragments = (*DISCARDS.values(), *CHANNEL_DISCARDS.values(), *REMARKS.values())
+    for text in fragments:
         assert not text.meaning.endswith(".")
-    for text in (*REASONS.values(), *DISCARDS.values(), *REMARKS.values()):
+    for text in (*REASONS.values(), *fragments):
         assert text.cure == "" or text.cure.endswith(".")
 
 
@@ -50,7 +55,8 @@ def test_history_lines_name_no_field_that_is_not_one() -> None:
     known = {
         *("from", "to", "reason", "detail", "priority", "source", "remark", "vips", "vip"),
         *("errno", "addresses", "mac", "address", "new", "old", "late_ms", "generation", "error"),
-        *("state", "was", "because", "silent_ms"),
+        *("state", "was", "because", "silent_ms", "node", "software", "sender", "term", "step"),
+        "version",
     }
     used = {name for text in NOTES.values() for _, name, _, _ in string.Formatter().parse(text)}
     assert used - {None} <= known

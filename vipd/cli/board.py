@@ -113,7 +113,7 @@ def run(path: Path, everything: bool) -> None:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     _look(board, path)
-                    live.update(_fitted(board, console), refresh=True)
+                    live.update(fitted(board, console), refresh=True)
                     if keys.quits_within(REFRESH_S):
                         return
         except OSError:
@@ -131,7 +131,7 @@ def _look(board: Board, path: Path) -> None:
         board.take(shown, time.time())
 
 
-def _fitted(board: Board, console: Console) -> RenderableType:
+def fitted(board: Board, console: Console) -> RenderableType:
     """The fullest form that the terminal has room for; else the shortest, its end cut off."""
     width, height = console.size
     options = console.options.update(height=None)

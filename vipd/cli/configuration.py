@@ -83,6 +83,7 @@ def check(
 
 
 def _compare(config: Path | None, against: list[Path], node: str | None, *, as_json: bool) -> None:
+    from vipd.adapters.keyfile import read_keys
     from vipd.config.load import short_host_name
     from vipd.lint.members import named_nodes
     from vipd.lint.render import lines_of
@@ -92,7 +93,7 @@ def _compare(config: Path | None, against: list[Path], node: str | None, *, as_j
     alone = config is None and len(against) == 1 and len(named_nodes(against[0])) > 1
     files = against if alone else [config or DEFAULT_CONFIG, *against]
     distinct = list({file.resolve(): file for file in files}.values())
-    report = examine_files(distinct, node, short_host_name())
+    report = examine_files(distinct, node, short_host_name(), read_keys)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:

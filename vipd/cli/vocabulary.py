@@ -281,7 +281,7 @@ NOTES: dict[NoteKind, str] = {
     NoteKind.MEMBER_LOST: "{node} is lost: not heard for {silent_ms} ms",
     NoteKind.MEMBER_LEFT: "{node} has left: {because}",
     NoteKind.MESSAGE_DISCARDED: (
-        "discarded a message of the channel: {reason} {detail}, from {source} {sender}"
+        "discarded a message of the channel from {source} {sender} ({reason}) {detail}"
     ),
     NoteKind.HANDOVER: "handover of term {term}: {step} {node} {detail}",
     NoteKind.PIN: "put on {node} by an operator, version {version}: {because}",
