@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from zlib import crc32
@@ -245,9 +245,14 @@ class Page:
 
     def clear(self) -> None:
         """Nothing is to be said any more."""
-        # The older one first: between the two steps it must not become the newest.
+        for _step in self.clearing():
+            pass
+
+    def clearing(self) -> Iterator[None]:
+        """``clear``, step by step: the older slot first, lest it becomes the newest one."""
         for number in (self._next, 1 - self._next):
             _SLOT.pack_into(self._buffer, _slot_offset(number), 0, 0, 0)
+            yield
         self._generation, self._next, self._kept = 0, 0, None
 
     @property

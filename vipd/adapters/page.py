@@ -28,6 +28,12 @@ class PageFile:
         self._map = mmap.mmap(fd, size)
         self.buffer = memoryview(self._map)
 
+    def close(self) -> None:
+        """Give the lock up, once no other process has it. Views of ``buffer`` must be gone."""
+        self.buffer.release()
+        self._map.close()
+        os.close(self.fd)
+
 
 def create_page(path: Path, size: int) -> PageFile:
     """The file, made where there is none of this size; its contents are as they were left.
