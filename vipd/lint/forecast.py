@@ -8,6 +8,9 @@ How long is "time to settle"? Twice the longest time after which any node calls 
 every delay that the configuration asks for. A ``preempt_delay`` or ``debounce`` that is much longer
 than the adverts' pace is played shorter, because nothing but adverts happens meanwhile; the times
 written down are corrected for it.
+
+Nodes in cluster mode are played in plain mode. Who is master is the same; the channel makes it
+faster, and ``times`` says so.
 """
 
 from __future__ import annotations
@@ -209,7 +212,7 @@ class _Theatre:
             for each in config.instances
         )
         groups = tuple(replace(each, track=shorter(each.track)) for each in config.groups)
-        return replace(config, instances=instances, groups=groups)
+        return replace(config, instances=instances, groups=groups, cluster=None)
 
     def _corrected(
         self, measured_ns: Duration | None, masters: tuple[str, ...], fault: Fault

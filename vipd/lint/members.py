@@ -18,12 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vipd.config.context import KeyReader
+from vipd.config.digest import fingerprint
 from vipd.config.load import Loaded, examine
 from vipd.config.yamltree import Path as KeyPath
 from vipd.config.yamltree import Tree, key_text, read_tree
 from vipd.core.units import UnitConfig, units_of
 from vipd.duties import CheckConfig
-from vipd.errors import ConfigError, ConfigFault
+from vipd.errors import AdapterError, ConfigError, ConfigFault
 from vipd.model import GroupConfig, InstanceConfig, NodeConfig
 
 PER_NODE_KEYS = frozenset({"interface", "priority", "source", "unicast_peers", "address"})
@@ -32,7 +34,10 @@ PER_NODE_KEYS = frozenset({"interface", "priority", "source", "unicast_peers", "
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node: ``config`` with the common names, ``checks`` by name."""
+    """One node: ``config`` with the common names, ``checks`` by name.
+
+    ``keys``: the fingerprints of its cluster keys, as far as they can be read here.
+    """
 
     name: str
     file: str
@@ -40,6 +45,7 @@ class Member:
     checks: Mapping[str, CheckConfig]
     tree: Tree
     own_names: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     def own_name(self, name: str) -> str:
         """What this node's file calls the instance or group."""
@@ -127,7 +133,12 @@ def _read(file: Path) -> Tree:
     return tree
 
 
-def load_cluster(files: Sequence[Path], node: str | None = None, host: str = "") -> Cluster:
+def load_cluster(
+    files: Sequence[Path],
+    node: str | None = None,
+    host: str = "",
+    read_keys: KeyReader | None = None,
+) -> Cluster:
     """The members of ``files``; ``node`` and ``host`` name the first of several files.
 
     Raises ConfigError with all faults of all files.
@@ -143,7 +154,7 @@ def load_cluster(files: Sequence[Path], node: str | None = None, host: str = "")
             loaded.append((name, file, report.loaded))
     if faults:
         raise ConfigError(tuple(dict.fromkeys(faults)))
-    members = [_member(name, file, each) for name, file, each in loaded]
+    members = [_member(name, file, each, read_keys) for name, file, each in loaded]
     return Cluster(_with_common_names(members), tuple(dict.fromkeys(warnings)))
 
 
@@ -169,9 +180,21 @@ def _assignments(files: Sequence[Path], node: str | None, host: str) -> list[tup
     return list(found.items())
 
 
-def _member(name: str, file: Path, loaded: Loaded) -> Member:
+def _member(name: str, file: Path, loaded: Loaded, read_keys: KeyReader | None) -> Member:
     checks = {check.name: check for check in loaded.duties.checks}
-    return Member(name, str(file), loaded.node_config, checks, _read(file))
+    keys = _fingerprints(file, loaded, read_keys)
+    return Member(name, str(file), loaded.node_config, checks, _read(file), keys=keys)
+
+
+def _fingerprints(file: Path, loaded: Loaded, read_keys: KeyReader | None) -> tuple[str, ...]:
+    """Of a key file that may well be another host's: nothing is wrong if it cannot be read."""
+    cluster = loaded.config.cluster
+    if cluster is None or read_keys is None:
+        return ()
+    try:
+        return tuple(map(fingerprint, read_keys(file.parent / cluster.key_file)))
+    except AdapterError:
+        return ()
 
 
 # --- common names -----------------------------------------------------------------------------

@@ -12,6 +12,10 @@ from vipd.lint.times import WorstCase
 from vipd.model import MILLISECOND_NS, SECOND_NS, Duration
 
 NOBODY = "NOBODY"
+PLAYED_IN_PLAIN_MODE = (
+    "Played in plain mode: the channel of the cluster makes mastership come back sooner than told "
+    "here. The times at worst count it in."
+)
 HEADINGS = ("if this fails", "master is", "once it is healed", "and if that master dies")
 
 
@@ -22,6 +26,8 @@ def lines_of(report: Report) -> list[str]:
     if report.forecast.left_out:
         names = ", ".join(report.forecast.left_out)
         lines += [f"Not failed here, because a number is neither good nor bad: {names} (as 0).", ""]
+    if any(member.config.cluster for member in report.forecast.cluster.members):
+        lines += [PLAYED_IN_PLAIN_MODE, ""]
     lines += [str(finding) for finding in report.findings] or ["No findings."]
     return lines
 
@@ -89,7 +95,8 @@ def _worst(unit: UnitForecast, cases: Iterable[WorstCase]) -> Iterator[str]:
         (
             case.what,
             f"{about(case.longest_ns)} until {case.heir}",
-            " + ".join(f"{text} {format_duration(part)}" for text, part in _said(case)),
+            " + ".join(f"{text} {format_duration(part)}" for text, part in _said(case))
+            or case.parts[-1][0],
         )
         for case in cases
     ]

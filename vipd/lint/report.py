@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vipd.config.context import KeyReader
 from vipd.errors import ConfigFault
+from vipd.lint.channel import channel_mismatches
 from vipd.lint.faults import Fault, FaultKind
 from vipd.lint.findings import Finding, Severity
 from vipd.lint.forecast import Cell, Forecast, UnitForecast, forecast
@@ -34,14 +36,20 @@ class Report:
         return any(each.severity is Severity.ERROR for each in self.findings)
 
 
-def examine_files(files: Sequence[Path], node: str | None = None, host: str = "") -> Report:
+def examine_files(
+    files: Sequence[Path],
+    node: str | None = None,
+    host: str = "",
+    read_keys: KeyReader | None = None,
+) -> Report:
     """Read, play and judge; ``node`` and ``host`` name the first of several files.
 
     Raises ConfigError when a file is not good by itself.
     """
-    cluster = load_cluster(files, node, host)
+    cluster = load_cluster(files, node, host, read_keys)
     foreseen = forecast(cluster)
-    findings = (*mismatches(cluster, dict(foreseen.network)), *traps(foreseen))
+    network = dict(foreseen.network)
+    findings = (*mismatches(cluster, network), *channel_mismatches(cluster), *traps(foreseen))
     ordered = sorted(findings, key=lambda each: each.severity is not Severity.ERROR)
     worst = tuple((unit, tuple(worst_cases(foreseen, unit))) for unit in foreseen.units)
     judged = {_place(each.fault) for each in ordered}

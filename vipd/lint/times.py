@@ -13,6 +13,9 @@ Counted from the failure to the moment at which the next master has the VIPs, wi
 * ``preempt_delay`` counts wherever the old master is alive and still speaks: weights only. After it
   the backup waits Down, because it followed the master until then.
 
+In cluster mode a dead or cut-off master is missed after ``heartbeat_timeout``, and one that leaves
+names its successor, which takes milliseconds. With the channel alone dead, the times above hold.
+
 The skew is that of the node which takes over by the forecast, with its effective priority.
 """
 
@@ -76,21 +79,34 @@ class _Calculator:
         delay_ns = self._config(heir).preempt_delay_ns
         lives_on = cell.standings[self._master.name].state is State.BACKUP
         if lives_on and delay_ns:
-            return (noticed, (f"preempt_delay of {heir}", delay_ns), *self.silence(cell))
+            followed = self.silence if self._timeout_ns(heir) is None else self.goodbye
+            return (noticed, (f"preempt_delay of {heir}", delay_ns), *followed(cell))
         return (noticed, *self.goodbye(cell))
 
     def silence(self, cell: Cell) -> tuple[tuple[str, Duration], ...]:
+        timeout_ns = self._timeout_ns(cell.masters[0])
+        if timeout_ns is not None:
+            return (("heartbeat_timeout", timeout_ns),)
         interval_ns = self._config_of(self._master).advert_interval_ns
         return (("3 * advert interval", 3 * interval_ns), *self.goodbye(cell))
 
     def goodbye(self, cell: Cell) -> tuple[tuple[str, Duration], ...]:
         heir = cell.masters[0]
+        if self._timeout_ns(heir) is not None:
+            return (("the successor is named", 0),)
         config = self._config(heir)
         master_ns = self._config_of(self._master).advert_interval_ns
         learned_ns = master_ns if config.version == 3 else config.advert_interval_ns
         priority = cell.standings[heir].effective
         skew_ns = timing.skew_ns(config.version, priority, learned_ns)
         return ((f"skew of {heir} (priority {priority})", skew_ns),)
+
+    def _timeout_ns(self, heir: str) -> Duration | None:
+        """The heir's ``heartbeat_timeout``; None unless both are in cluster mode."""
+        cluster = self._member(heir).config.cluster
+        if cluster is None or self._master.config.cluster is None:
+            return None
+        return cluster.heartbeat_timeout_ns
 
     def _noticed(self, fault: Fault) -> tuple[str, Duration]:
         """How long it takes until the fault counts."""
@@ -121,9 +137,10 @@ class _Calculator:
         }
 
     def _config(self, node: str) -> InstanceConfig:
-        return self._config_of(
-            next(each for each in self._forecast.cluster.members if each.name == node)
-        )
+        return self._config_of(self._member(node))
+
+    def _member(self, name: str) -> Member:
+        return next(each for each in self._forecast.cluster.members if each.name == name)
 
     def _config_of(self, member: Member) -> InstanceConfig:
         """The unit's members agree on what counts here, so the first one speaks for all."""
