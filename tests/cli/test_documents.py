@@ -10,16 +10,23 @@ import pytest
 
 from vipd.cli.app import COMMANDS
 from vipd.core.counters import COUNTED
+from vipd.members import ChannelDiscard
 from vipd.model import DiscardReason, NoteKind, Reason, Remark, State
+from vipd.supervisor.alarms import CURES
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+CLUSTER_GUIDE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 IN_CODE = set(re.findall(r"`([^`\n]+)`", GUIDE))
 
 
-@pytest.mark.parametrize("kind", [Reason, DiscardReason, Remark, NoteKind, State])
+@pytest.mark.parametrize("kind", [Reason, DiscardReason, ChannelDiscard, Remark, NoteKind, State])
 def test_every_word_is_in_the_guide(kind: type[Enum]) -> None:
     assert {word.value for word in kind} - IN_CODE == set()
+
+
+def test_every_alarm_is_in_a_guide() -> None:
+    assert set(CURES) - IN_CODE - set(re.findall(r"`([^`\n]+)`", CLUSTER_GUIDE)) == set()
 
 
 def test_every_counter_is_in_the_guide() -> None:
