@@ -26,6 +26,7 @@ CORE_MAY_IMPORT = {
     "collections.abc",
     "dataclasses",
     "enum",
+    "hashlib",
     "itertools",
     "typing",
 }

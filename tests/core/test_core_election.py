@@ -18,6 +18,7 @@ from vipd.core.events import AdvertHeard, LoopStalled, StallDrained
 from vipd.core.signals import (
     AdvertWanted,
     AnnounceWanted,
+    Appointed,
     ClaimWanted,
     FaultCleared,
     FaultRaised,
@@ -31,6 +32,7 @@ from vipd.core.signals import (
     StepDownOrdered,
     Stopped,
     TimerFired,
+    WaitSet,
 )
 from vipd.core.table import Ignored
 from vipd.model import Address, Family, Note, NoteKind, Reason, State
@@ -428,6 +430,9 @@ SIGNALS = [
     LeaseGranted(),
     LeaseLost(),
     StepDownOrdered(Reason.SWITCHOVER),
+    Appointed(Reason.HANDED_OVER),
+    WaitSet(None),
+    WaitSet(2_000 * S),
     LoopStalled(S),
     LoopStalled(10 * S),
     StallDrained(),

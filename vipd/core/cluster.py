@@ -56,7 +56,6 @@ from vipd.model import (
     Note,
     NoteKind,
     Orders,
-    State,
     format_address,
 )
 
@@ -239,6 +238,23 @@ class Cluster:
             for name, router in unit.routers.items()
             if router.source is not None
         )
+
+    def instances_on(self, interface: str) -> frozenset[str]:
+        return frozenset(
+            name
+            for unit in self._units.values()
+            for name, router in unit.routers.items()
+            if router.config.interface == interface
+        )
+
+    def heard_here(self, instances: frozenset[str], after: Instant) -> set[str]:
+        """Nodes of which adverts for any of ``instances`` were heard here since then."""
+        return {
+            node
+            for coop in self._cooperations()
+            for (instance, node), at in coop.heard_on.items()
+            if instance in instances and at > after
+        }
 
     def _cooperations(self) -> list[Cooperation]:
         return [unit.coop for unit in self._units.values() if unit.coop is not None]
@@ -449,9 +465,6 @@ class Cluster:
 
     def _note(self, kind: NoteKind, fields: dict[str, FieldValue]) -> None:
         self._actions.append(Note(kind, "", fields))
-
-    def masters(self) -> int:
-        return sum(unit.election.state is State.MASTER for unit in self._units.values())
 
 
 def _nonce_period_ns(config: ClusterConfig) -> int:

@@ -98,6 +98,15 @@ class Cooperation:
         return self._highest
 
     @property
+    def handing_to(self) -> str:
+        return "" if self.giving is None else self.giving.successor
+
+    def master(self) -> Peer | None:
+        """Who is master by its own word, if not we; a lost one is none."""
+        peer = self.cluster.roster.master_of(self.name, self.term)
+        return peer if peer is not None and peer.alive else None
+
+    @property
     def state(self) -> State:
         return self.unit.election.state
 
@@ -143,6 +152,44 @@ class Cooperation:
             return None
         term, attempt = (self.term, 1) if giving is None else (giving.term, giving.attempt + 1)
         return Gift(self.name, term, attempt, successor)
+
+    @property
+    def adverts_limit_ns(self) -> Duration:
+        """Adverts of a master that are unheard for so long do not arrive."""
+        interval_ns = self.unit.config.leader.advert_interval_ns
+        return 3 * interval_ns + self.cluster.config.heartbeat_timeout_ns
+
+    def deaf_peers(self, now: Instant) -> list[str]:
+        """Who hears our heartbeats, and does not hear the adverts that this master sends."""
+        if now - self.unit.election.since < self.adverts_limit_ns:
+            return []
+        leader, own = self.unit.config.leader.name, self.cluster.own
+        deaf = []
+        for peer in self.cluster.roster.alive():
+            heard = peer.hearings.get((leader, own))
+            knows = self.name in peer.units and peer.version > 0
+            if knows and (heard is None or now - heard >= self.adverts_limit_ns):
+                deaf.append(peer.name)
+        return deaf
+
+    def _hears_more(self, now: Instant) -> str:
+        """Who is deaf to our adverts and hears more other nodes on that network than we do.
+
+        Then it is our end of the network that is broken, as far as anybody can tell.
+        """
+        deaf = self.deaf_peers(now)
+        if not deaf:
+            return ""
+        interface = self.unit.config.leader.interface
+        names = self.cluster.instances_on(interface)
+        after = now - self.adverts_limit_ns
+        here = self.cluster.heard_here(names, after)
+        for name in self._fit():
+            hearings = self.cluster.roster.peers[name].hearings.items()
+            there = {node for (instance, node), at in hearings if instance in names and at > after}
+            if name in deaf and len(there - {self.cluster.own}) > len(here):
+                return name
+        return ""
 
     # --- adverts ------------------------------------------------------------------------------
 
@@ -404,6 +451,8 @@ class Cooperation:
             wanted: tuple[Reason, str, object] = (Reason.SWITCHOVER, pinned.node, pinned)
         elif unit.election.standing.barred and fit:
             wanted = (Reason.MAINTENANCE, "", tuple(fit))
+        elif better := self._hears_more(now):
+            wanted = (Reason.ADVERTS_LOST, better, better)
         else:
             return
         reason, node, key = wanted

@@ -51,11 +51,13 @@ class OrdersGiven:
 class Identified:
     """Who this engine is, for its whole life; comes once, before everything else.
 
-    ``seed``: random bytes, from which the nonces that it tells its peers follow.
+    ``seed``: random bytes, from which the nonces that it tells its peers follow. ``software``: our
+    version, for people.
     """
 
     owner: Owner
     seed: bytes
+    software: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from typing import Any
 from vipd.core import snapshot as snapshots
 from vipd.core.actions import Action, Finished, RemoveStray
 from vipd.core.cluster import Cluster
+from vipd.core.cluster_view import ClusterView, cluster_snapshot
 from vipd.core.events import (
     AddressesApplied,
     AddressGone,
@@ -83,7 +84,7 @@ from vipd.model import (
     VipKey,
     format_address,
 )
-from vipd.snapshots import Snapshot
+from vipd.snapshots import ClusterSnapshot, Snapshot
 
 STRAY_RETRY_NS = SECOND_NS
 """After this long a stray that is still there is removed again."""
@@ -104,6 +105,7 @@ class Node:
         self.units: dict[str, Unit] = {}
         self.cluster: Cluster | None = None
         self.will = Will()
+        self._view = ClusterView()
         self._identity: Identified | None = None
         self._deaf: dict[str, Deafened] = {}
         self._leaving: dict[str, Unit] = {}
@@ -184,9 +186,14 @@ class Node:
                 for member in unit.config.members
             ),
             discarded_without_instance=dict(self._discarded),
-            alarms=self._alarms(),
+            alarms=self._alarms(now),
             maintenance=self.orders.maintenance,
+            cluster=self._cluster_snapshot(now),
         )
+
+    def _cluster_snapshot(self, now: Instant) -> ClusterSnapshot | None:
+        cooperations = [unit.coop for unit in self.units.values() if unit.coop is not None]
+        return None if self.cluster is None else cluster_snapshot(self.cluster, cooperations, now)
 
     # --- configuration ------------------------------------------------------------------------
 
@@ -302,10 +309,15 @@ class Node:
         self._stale_at, self._stale_since = None, now
         self._note(NoteKind.HEALTH_STALE, {"silent_ms": HEALTH_STALE_NS // MILLISECOND_NS})
 
-    def _alarms(self) -> tuple[Alarm, ...]:
-        if self._stale_since is None:
-            return ()
-        return (Alarm("stale-checks", self._stale_since, "health", "no report of any check"),)
+    def _alarms(self, now: Instant) -> tuple[Alarm, ...]:
+        alarms = []
+        if self._stale_since is not None:
+            what = "no report of any check"
+            alarms.append(Alarm("stale-checks", self._stale_since, "health", what))
+        if self.cluster is not None:
+            cooperations = [unit.coop for unit in self.units.values() if unit.coop is not None]
+            alarms += self._view.alarms(self.cluster, cooperations, now)
+        return tuple(alarms)
 
     def _orders_given(self, event: OrdersGiven, now: Instant) -> None:
         if event.orders == self.orders:
@@ -413,6 +425,7 @@ class Node:
         elif self.cluster is None or self.cluster.config.name != config.name:
             owner, seed = identity.owner, identity.seed
             self.cluster = Cluster(owner, seed, config, self.units, self._named, self._actions, now)
+            self.cluster.software = identity.software
             self.cluster.pins.learn_counts(self.orders.pins)
             self.cluster.maintenance = self.orders.maintenance
         else:

@@ -55,12 +55,16 @@ def take(unit: Unit, member: InstanceConfig, host: HostView, node: str) -> Insta
         tracks=unit.judgement.tracks,
         held=unit.held,
         preempt=member.preempt,
+        term=0 if unit.coop is None else unit.coop.known_term,
+        handing_to="" if unit.coop is None else unit.coop.handing_to,
     )
 
 
 def _deadline_means(unit: Unit) -> str:
     if unit.election.state is State.BACKUP and unit.election.standing.barred:
         return "looks for a master again; in maintenance it takes over from nobody"
+    if unit.election.state is State.BACKUP and unit.coop is not None and unit.coop.meaning:
+        return unit.coop.meaning
     return _DEADLINE_MEANS.get(unit.election.state, "")
 
 
@@ -74,4 +78,8 @@ def _master(unit: Unit, router: Router, node: str) -> MasterSnapshot | None:
     if known is None:
         return None
     heard = known.source if router.heard_master is None else router.heard_master
+    peer = None if unit.coop is None else unit.coop.master()
+    if peer is not None:
+        there = format_address(peer.sources.get(router.config.name, heard))
+        return MasterSnapshot(peer.name, there, peer.units[unit.config.name].priority)
     return MasterSnapshot("", format_address(heard), known.priority)

@@ -33,7 +33,7 @@ from vipd.core.events import (
     StallDrained,
     StopRequested,
 )
-from vipd.core.node import HANDLERS, Node
+from vipd.core.node import Node
 from vipd.engine.channel import ChannelPaths
 from vipd.engine.dispatch import Dispatcher
 from vipd.engine.report import Report
@@ -149,9 +149,10 @@ class Engine:
         self._timer.arm(self._planned)
 
     def _turn(self, ready: list[Callable[[int], int]]) -> None:
-        self._timer.acknowledge()
         now = boottime_ns()
-        late_ns = 0 if self._planned is None else now - self._planned
+        late_ns = -1 if self._planned is None else now - self._planned
+        if late_ns >= 0:  # earlier it cannot have expired
+            self._timer.acknowledge()
         if late_ns > LATE_NS:
             self._catch_up(late_ns, now)
         self._serve_deadlines()
@@ -320,8 +321,8 @@ class Engine:
         self._translator.set_forwarding(_forwards())
         self._sockets_stale = True
         now = boottime_ns()
-        if first and Identified in HANDLERS:
-            self._feed(Identified(state.owner, state.seed), now)
+        if first:
+            self._feed(Identified(state.owner, state.seed, state.version), now)
         # Before the configuration: no router starts without knowing what keeps it from mastership.
         self._feed(OrdersGiven(state.orders), now)
         self._feed(HealthReported(state.health), now)
