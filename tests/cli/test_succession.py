@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -190,6 +192,14 @@ def test_discards_of_the_channel_are_told_but_for_copies(node: FakeDaemon) -> No
     assert "(body)" not in text
 
 
+def test_alarms_of_nodes_are_told_for_the_node(node: FakeDaemon) -> None:
+    alarm = {"name": "drift", "since": 0, "subject": "lb3", "detail": "differs", "cure": "Copy it."}
+    node.more = {"alarms": [alarm, alarm | {"name": "no-standby", "subject": "web"}]}
+    text = explain(node)
+    assert re.search(r"alarm lb3: drift for \w+: differs\. Copy it\.", text)
+    assert text.count("no-standby") == 1
+
+
 def test_the_step_between_candidates_is_the_cores() -> None:
     assert STEP_MS * MILLISECOND_NS == STEP_NS
 
@@ -200,7 +210,5 @@ def test_candidates_are_alive_fit_and_not_in_maintenance(node: FakeDaemon) -> No
         CLUSTER, members=(LB1, LB2, replace(LB3, maintenance=True), member("lb4", said("web")))
     )
     answer = CliRunner().invoke(app, ["status", "--json", "--config", str(node.config)])
-    import json
-
     names = [each.node for each in candidates("web", json.loads(answer.output))]
     assert names == ["lb4", "lb2"]

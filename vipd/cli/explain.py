@@ -17,7 +17,7 @@ import typer
 
 from vipd.cli.client import accepted, ask, control_socket, request
 from vipd.cli.configuration import DEFAULT_CONFIG, ConfigOption
-from vipd.cli.prospects import arithmetic, prospects
+from vipd.cli.prospects import alarms_of_none, arithmetic, prospects
 from vipd.cli.status import staleness
 from vipd.cli.succession import succession
 from vipd.cli.telling import told as event
@@ -63,7 +63,7 @@ def explain(instance: InstanceArgument = None, config: ConfigOption = DEFAULT_CO
         print(f"STALE: {text}\n")
     for name, values in explained["instances"].items():
         print("\n".join(told(name, values, shown, now)), end="\n\n")
-    print("\n".join(_laid_out(_node(shown))))
+    print("\n".join(_laid_out(_node(shown, now))))
 
 
 def told(name: str, instance: dict[str, Any], shown: dict[str, Any], now: float) -> list[str]:
@@ -247,9 +247,10 @@ def _other_counters(instance: dict[str, Any]) -> _Lines:
         )
 
 
-def _node(shown: dict[str, Any]) -> _Lines:
+def _node(shown: dict[str, Any], now: float) -> _Lines:
     """What belongs to no instance."""
     if shown.get("cluster"):
+        yield from alarms_of_none(shown, now)
         yield from _channel(shown["cluster"]["discarded"])
     for label, text in _discards(shown.get("discarded", {})):
         yield label, f"for no instance: {text}"

@@ -202,13 +202,28 @@ def _consequence(priority: int, instance: dict[str, Any], rival: Candidate | Non
 
 def _alarms(name: str, instance: dict[str, Any], shown: dict[str, Any], now: float) -> Lines:
     """Those about it, its group, or what it tracks."""
-    subjects = {
-        name,
-        instance.get("unit"),
-        *(track["name"] for track in instance.get("tracks", ())),
-    }
+    subjects = _subjects(name, instance)
     for alarm in shown.get("alarms", ()):
         if alarm.get("subject") in subjects:
-            detail = f": {alarm['detail']}" if alarm.get("detail") else ""
-            since = f" for {span(now - alarm['since'])}" if "since" in alarm else ""
-            yield "alarm", f"{alarm['name']}{since}{detail}. {alarm.get('cure', '')}".strip()
+            yield "alarm", _alarm(alarm, now)
+
+
+def alarms_of_none(shown: dict[str, Any], now: float) -> Lines:
+    """Those that ``_alarms`` tells for no instance: of nodes, paths, the channel."""
+    subjects: set[Any] = set()
+    for name, instance in shown["instances"].items():
+        subjects |= _subjects(name, instance)
+    for alarm in shown.get("alarms", ()):
+        subject = alarm.get("subject")
+        if subject not in subjects:
+            yield "alarm", f"{subject}: {_alarm(alarm, now)}" if subject else _alarm(alarm, now)
+
+
+def _subjects(name: str, instance: dict[str, Any]) -> set[Any]:
+    return {name, instance.get("unit"), *(track["name"] for track in instance.get("tracks", ()))}
+
+
+def _alarm(alarm: dict[str, Any], now: float) -> str:
+    detail = f": {alarm['detail']}" if alarm.get("detail") else ""
+    since = f" for {span(now - alarm['since'])}" if "since" in alarm else ""
+    return f"{alarm['name']}{since}{detail}. {alarm.get('cure', '')}".strip()

@@ -36,6 +36,7 @@ DRIFT = "drift"
 NO_STANDBY = "no-standby"
 FOREIGN_MASTER = "foreign-master"
 KEY_ROTATION_PENDING = "key-rotation-pending"
+CHANNEL_REFUSED = "channel-refused"
 
 HEALTH = "health"
 """What the engine calls the reports of all checks, as a subject."""
@@ -58,9 +59,9 @@ CURES = {
         "`journalctl -u vipd`."
     ),
     IDENTITY_NOT_KEPT: (
-        "Make room in state_dir, or make it writable; it is tried again every second. Nothing suffers "
-        "now: but if it lasts until the next start of vipd, and the clock is behind by then, other "
-        "nodes may take this one for an earlier life of itself and not listen to it."
+        "Make room in state_dir, or make it writable; it is tried again every second. Nothing "
+        "suffers now: but if it lasts until the next start of vipd, and the clock is behind by "
+        "then, other nodes may take this one for an earlier life of itself and not listen to it."
     ),
     DUPLICATE_NODE: (
         "Two hosts use one address, or one node name. The detail says which: an address as the "
@@ -101,6 +102,12 @@ CURES = {
         "A member still signs with the old key: the replacement is not finished. Go on with the "
         "next step of `vipd keygen` (docs/channel.md, Keys). Nothing is broken meanwhile; do not "
         "take the old key out of any file before this alarm is over."
+    ),
+    CHANNEL_REFUSED: (
+        "Messages to `cluster.port` have no effect here; the subject says why, the detail from "
+        "where. `vipd explain` has the cure for each reason. wrong-key: compare the key files "
+        "(`sha256sum`); unknown-sender and foreign-address: compare `cluster.nodes` of both hosts. "
+        "From an address that is no node of yours: a stranger; block it in the firewall."
     ),
 }
 
