@@ -318,6 +318,10 @@ class VipdNode(Speaker):
     def is_ready(self, log: str) -> bool:
         return "BACKUP" in log or "MASTER" in log
 
+    def join(self, cluster: Cluster) -> None:
+        """From the next start on it runs in cluster mode."""
+        self._cluster = cluster
+
     def engine_pid(self) -> int:
         """The engine that runs now; 0 if there is none."""
         return next((pid for pid in self.pids() if _is_engine(pid)), 0)

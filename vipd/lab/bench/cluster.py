@@ -31,6 +31,7 @@ ROLLING = Goal(30, 30)
 _CUT_SETTINGS = {"heartbeat_timeout": "300ms"}
 _LIVES = 4  # engines of one daemon that may be killed: each later one is started later
 _SPLIT_NS = 2 * SECOND_NS
+_CHILD_BACK_NS = 6 * SECOND_NS  # a second until it is started again, and its silence
 _GONE_LIMIT_S = 5.0
 
 Tallies = tuple[Tally, Tally]
@@ -114,6 +115,19 @@ def _engine(speaker: Speaker) -> int:
     return pid
 
 
+def _lose_child(field: Stage, pair: Pair) -> Iterator[Sample]:
+    """keepalived: its parent starts another child, which finds the VIP and removes it, waits as a
+    backup does, and is master again before the other host would be.
+    """
+
+    def kill() -> None:
+        os.kill(_engine(pair.high), signal.SIGKILL)
+        sleep_ns(_CHILD_BACK_NS)
+
+    field.rest(pair, pair.high)
+    yield field.disturb(pair, kill)
+
+
 def _freeze(field: Stage, pair: Pair) -> Iterator[Sample]:
     """keepalived: nobody guards its child, so it has to be thawed."""
     field.rest(pair, pair.high)
@@ -187,7 +201,7 @@ EVENTS = (
         ("SIGKILL of the engine", KILLED),
         ("  next engine: preemption", PLANNED),
         _strike(signal.SIGKILL),
-        _strike(signal.SIGKILL),
+        _lose_child,
         one_life=False,
     ),
     Event(
