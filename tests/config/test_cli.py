@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from vipd.adapters.hostfacts import read_host
+from vipd.adapters.keyfile import write_keys
 from vipd.cli.app import COMMANDS, app
+from vipd.config.digest import fingerprint
+from vipd.config.load import short_host_name
 from vipd.config.schema import json_schema
-from vipd.errors import ConfigError
+from vipd.errors import AdapterError, ConfigError
 from vipd.model import parse_address
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -127,3 +132,53 @@ def test_read_host_finds_the_loopback() -> None:
     assert isinstance(addresses, tuple)
     if loopback.up:
         assert parse_address("127.0.0.1") in {address.address for address in addresses}
+
+
+# --- the key of a cluster ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_cluster(tmp_path: Path) -> Path:
+    """A good file for this very host; its key is not there yet."""
+    file = tmp_path / "vipd.yaml"
+    file.write_text(
+        f"node: {short_host_name()}\n"
+        "instances: {web: {interface: lo, vrid: 51, vips: [192.0.2.100/24]}}\n"
+        "cluster: {name: edge, key_file: cluster.key, nodes: {THIS: 192.0.2.11}}\n".replace(
+            "THIS", short_host_name()
+        )
+    )
+    file.chmod(0o600)
+    return file
+
+
+def checked(file: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["check", "--config", str(file), *arguments])
+
+
+def test_the_key_is_judged_on_its_host_only(in_cluster: Path) -> None:
+    error = checked(in_cluster).exception
+    assert isinstance(error, ConfigError)
+    assert [fault.key for fault in error.faults] == ["cluster.key_file"]
+    in_cluster.write_text(in_cluster.read_text().replace("nodes: {", "nodes: {other: 10.0.0.1, "))
+    elsewhere = checked(in_cluster, "--node", "other")
+    assert elsewhere.exit_code == 0, elsewhere.output
+    assert "keys not looked at" in elsewhere.output
+    write_keys(in_cluster.with_name("cluster.key"), (bytes(32),), replace=False)
+    here = checked(in_cluster)
+    assert here.exit_code == 0, here.output
+    assert f"keys {fingerprint(bytes(32))};" in here.output
+
+
+def test_who_may_not_read_the_key_may_still_judge_the_file(
+    in_cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> tuple[bytes, ...]:
+        raise AdapterError(f"{path}: Permission denied", errno.EACCES)
+
+    monkeypatch.setattr("vipd.adapters.keyfile.read_keys", refuse)
+    assert isinstance(checked(in_cluster).exception, ConfigError)  # root should have been able to
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    result = checked(in_cluster)
+    assert result.exit_code == 0, result.output
+    assert "the key is left out" in result.stderr
