@@ -4,9 +4,11 @@ The order is rule L1 of ``vipd.will``: a node that hears a tombstone takes over 
 not be sent before the kernel has answered that the addresses are gone. If it refuses, nothing is
 sent at all: the peers then wait for the silence, and by that time the addresses' lifetime is over.
 
-Everything here is done in one go, because this time is the time without service. It waits for
-nothing, asks for as little as it can, and opens the few sockets that it needs only now: the
-engine had bound the same addresses and ports, and they are free since it is dead.
+A dead engine's host still serves: the kernel answers for its addresses until they are removed.
+From then on until the next master announces itself nobody does. So all that can be done before is
+done before (reading the will, opening the sockets), and between the kernel's answer and the last
+datagram there is nothing but sending. The sockets are opened only now: the engine had bound the
+same addresses and ports, which are free since it is dead.
 
 Who calls this must know that the owner is dead (L2): its supervisor by the pidfd, everybody else
 by the lock on the page.
@@ -15,9 +17,12 @@ by the lock on the page.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -36,7 +41,9 @@ from vipd.model import (
     format_address,
 )
 from vipd.supervisor import leftovers
-from vipd.will import FILE_NAME, PAGE_SIZE, Goodbye, Page, Tombstone
+from vipd.will import FILE_NAME, PAGE_SIZE, Goodbye, Page, Tombstone, Will
+
+_Socket = TypeVar("_Socket", ChannelSocket, VrrpSocket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Execution:
     too_late: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     left_out: int = 0
+    prepared_ns: Duration = 0
     removed_ns: Duration = 0
     sent_ns: Duration = 0
 
@@ -69,6 +77,7 @@ class Execution:
             too_late=list(self.too_late),
             refusals=list(self.refusals),
             left_out=self.left_out,
+            prepared_ms=self.prepared_ns / MILLISECOND_NS,
             removed_ms=self.removed_ns / MILLISECOND_NS,
             sent_ms=self.sent_ns / MILLISECOND_NS,
         )
@@ -80,33 +89,44 @@ def execute(page: Page | None, runtime_dir: Path) -> Execution:
     Raises AdapterError when an address could not be removed; then nothing was sent, and the will
     is still there for the next attempt.
     """
-    begin = boottime_ns()
-    removed = leftovers.remove_listed(runtime_dir)
-    removed_ns = boottime_ns() - begin
     try:
         will = None if page is None else page.read()
     except AdapterError as error:
-        return Execution("", removed, refusals=(str(error),), removed_ns=removed_ns)
+        return Execution(removed=leftovers.remove_listed(runtime_dir), refusals=(str(error),))
     if page is None or will is None:
-        return Execution("", removed, removed_ns=removed_ns)
-    age_ns = boottime_ns() - page.last_turn
-    refusals = _send_tombstones(will.tombstones)
-    timely = [each for each in will.goodbyes if 0 <= age_ns <= each.good_for_ns]
-    late = [each for each in will.goodbyes if not 0 <= age_ns <= each.good_for_ns]
-    refusals += _send_goodbyes(timely)
-    sent_ns = boottime_ns() - begin
+        return Execution(removed=leftovers.remove_listed(runtime_dir))
+    return _execute(will, page, runtime_dir)
+
+
+def _execute(will: Will, page: Page, runtime_dir: Path) -> Execution:
+    begin = boottime_ns()
+    with ExitStack() as stack:
+        sender = _Sender(stack)
+        sender.prepare(will)
+        prepared = boottime_ns()
+        removed = leftovers.remove_listed(runtime_dir)
+        gone = boottime_ns()
+        for tombstone in will.tombstones:
+            sender.send_tombstone(tombstone)
+        age_ns = gone - page.last_turn
+        timely = [each for each in will.goodbyes if 0 <= age_ns <= each.good_for_ns]
+        for goodbye in timely:
+            sender.send_goodbye(goodbye)
+        sent = boottime_ns()
+        refusals = sender.refusals()
     # A second goodbye would hurry the backups of whoever is master by then.
     page.clear()
     return Execution(
-        f"{page.owner.node}/{page.owner.incarnation}",
-        removed,
-        _distinct(each.to for each in will.tombstones),
-        _distinct(each.instance for each in timely),
-        _distinct(each.instance for each in late),
-        tuple(refusals),
-        will.left_out,
-        removed_ns,
-        sent_ns,
+        owner=f"{page.owner.node}/{page.owner.incarnation}",
+        removed=removed,
+        told=_distinct(each.to for each in will.tombstones),
+        goodbyes=_distinct(each.instance for each in timely),
+        too_late=_distinct(each.instance for each in will.goodbyes if age_ns > each.good_for_ns),
+        refusals=refusals,
+        left_out=will.left_out,
+        prepared_ns=prepared - begin,
+        removed_ns=gone - begin,
+        sent_ns=sent - begin,
     )
 
 
@@ -123,47 +143,58 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-# --- sending ----------------------------------------------------------------------------------
+class _Sender:
+    """The sockets that a will needs, one for each source. What is refused is kept for the log:
+    one path that works is enough for a member.
+    """
 
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._channels: dict[tuple[Address, int], ChannelSocket | None] = {}
+        self._links: dict[tuple[int, Family], VrrpSocket | None] = {}
+        self._refusals: dict[str, None] = {}
 
-def _send_tombstones(tombstones: Iterable[Tombstone]) -> list[str]:
-    """On every path; returns what was refused. One path that works is enough for its member."""
-    sockets: dict[tuple[Address, int], ChannelSocket] = {}
-    refusals: dict[str, None] = {}
-    for each in tombstones:
-        for source, destination in each.paths:
-            try:
-                sock = sockets.get((source, each.port))
-                if sock is None:
-                    sock = sockets[source, each.port] = ChannelSocket(source, each.port)
-                sock.send(each.datagram, destination)
-            except AdapterError as error:
-                refusals[str(error)] = None
-    for sock in sockets.values():
-        for number, count in sock.refused.items():
-            where = format_address(sock.own)
-            refusals[f"{count} tombstones from {where}: {os.strerror(number)}"] = None
-        sock.close()
-    return list(refusals)
+    def prepare(self, will: Will) -> None:
+        """Open everything; nobody waits yet."""
+        ends = {(here, each.port) for each in will.tombstones for here, _there in each.paths}
+        for here, port in ends:
+            self._channels[here, port] = self._open(partial(ChannelSocket, here, port))
+        for key in {(each.index, family_of(each.source)) for each in will.goodbyes}:
+            self._links[key] = self._open(partial(_vrrp_socket, *key))
 
-
-def _send_goodbyes(goodbyes: Iterable[Goodbye]) -> list[str]:
-    sockets: dict[tuple[int, Family], VrrpSocket] = {}
-    refusals: list[str] = []
-    for each in goodbyes:
-        key = (each.index, family_of(each.source))
+    def _open(self, opening: Callable[[], _Socket]) -> _Socket | None:
         try:
-            sock = sockets.get(key)
-            if sock is None:
-                sock = sockets[key] = _sender(*key)
-            sock.send(each.payload, each.source, each.destination)
+            sock = opening()
         except AdapterError as error:
-            refusals.append(f"priority 0 of {each.instance}: {error}")
-    for sock in sockets.values():
-        sock.close()
-    return refusals
+            self._refusals[str(error)] = None
+            return None
+        self._stack.callback(sock.close)
+        return sock
+
+    def send_tombstone(self, tombstone: Tombstone) -> None:
+        for here, there in tombstone.paths:
+            sock = self._channels[here, tombstone.port]
+            if sock is not None:
+                sock.send(tombstone.datagram, there)
+
+    def send_goodbye(self, goodbye: Goodbye) -> None:
+        sock = self._links[goodbye.index, family_of(goodbye.source)]
+        try:
+            if sock is not None:
+                sock.send(goodbye.payload, goodbye.source, goodbye.destination)
+        except AdapterError as error:
+            self._refusals[f"priority 0 of {goodbye.instance}: {error}"] = None
+
+    def refusals(self) -> tuple[str, ...]:
+        for sock in self._channels.values():
+            if sock is None:
+                continue
+            where = format_address(sock.own)
+            for number, count in sock.refused.items():
+                self._refusals[f"{count} tombstones from {where}: {os.strerror(number)}"] = None
+        return tuple(self._refusals)
 
 
-def _sender(index: int, family: Family) -> VrrpSocket:
+def _vrrp_socket(index: int, family: Family) -> VrrpSocket:
     # For sending the index is all that counts of a link.
     return VrrpSocket(Link(index, f"link {index}", True, b""), family, multicast=False)
