@@ -193,7 +193,7 @@ def test_remarks_of_a_node(node: FakeDaemon) -> None:
 
 def test_a_witness_is_listed_as_one(node: FakeDaemon) -> None:
     node.cluster = of(LB1, LB2, WITNESS)
-    assert "witness; nodes do not speak with witnesses yet" in status(node)
+    assert "witness, not in use yet" in status(node)
 
 
 def test_two_masters_are_shouted(node: FakeDaemon) -> None:

@@ -166,6 +166,16 @@ def test_check_says_what_is_wrong_and_exits_1(daemon: FakeDaemon, form: tuple[st
     assert "ALARM: foreign-master: web: 192.0.2.7: x" in result.stdout or form
 
 
+def test_alarms_that_say_the_same_are_one_line_and_a_cure_stands_once(daemon: FakeDaemon) -> None:
+    subjects = [f"v{number}" for number in range(9)]
+    other = ALARM | {"subject": "x", "detail": "192.0.2.8"}
+    daemon.more = {"alarms": [*(ALARM | {"subject": each} for each in subjects), other]}
+    assert status(daemon).splitlines()[-2:] == [
+        "ALARM: foreign-master: v0, v1, v2, v3, v4, v5 and 3 more: 192.0.2.7: x",
+        "ALARM: foreign-master: x: 192.0.2.8",
+    ]
+
+
 def test_check_of_a_healthy_node_is_silent(daemon: FakeDaemon) -> None:
     result = vipd("status", "--check", "--config", daemon.config)
     assert (result.returncode, result.stderr) == (0, "")

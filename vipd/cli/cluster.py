@@ -144,7 +144,7 @@ def node_rows(shown: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
     for name, witness in shown["cluster"]["witnesses"].items():
         heard = ago(witness["last_heard_ms"], shown)
-        remark = "witness" if heard else "witness; nodes do not speak with witnesses yet"
+        remark = "witness" if heard else "witness, not in use yet"
         rows.append((name, f"{heard} ago" if heard else "never", "", "", "", remark))
     return rows
 

@@ -285,8 +285,20 @@ def below(shown: dict[str, Any], *, with_cures: bool = True) -> list[str]:
         for name, instance in shown["instances"].items()
         if instance["state"] == "FAULT"
     ]
+    return lines + _alarm_lines(shown, with_cures=with_cures)
+
+
+def _alarm_lines(shown: dict[str, Any], *, with_cures: bool) -> list[str]:
+    """Alarms that say the same of several subjects are one line; a cure stands once."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    cures: dict[str, str] = {}
     for alarm in shown["alarms"]:
-        cure = alarm.get("cure") if with_cures else None
-        words = (alarm.get("subject"), alarm.get("detail"), cure)
-        lines.append(": ".join(["ALARM", alarm["name"], *filter(None, words)]))
+        key = (alarm["name"], alarm.get("detail") or "")
+        alike.setdefault(key, []).append(alarm.get("subject") or "")
+        if with_cures:
+            cures[alarm["name"]] = alarm.get("cure") or ""
+    lines = []
+    for (name, detail), subjects in alike.items():
+        words = (cluster.listed(filter(None, subjects)), detail, cures.pop(name, ""))
+        lines.append(": ".join(["ALARM", name, *filter(None, words)]))
     return lines

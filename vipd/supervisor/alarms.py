@@ -77,10 +77,10 @@ CURES = {
         "else two hosts may hold the VIPs."
     ),
     ADVERTS_LOST: (
-        "That node is alive on the channel and says that it is master, but its adverts do not come "
-        "here: clients may not reach it either. On both hosts `vipd watch -i INTERFACE`; look at "
-        "the switch port, VLAN and multicast snooping of the VIPs' network, and for a firewall "
-        "that drops protocol 112. `vipd switchover` moves the VIPs to a node that hears more."
+        "Both nodes live on the channel, but the master's adverts do not pass the network of the "
+        "VIPs: clients may not reach the master either. On both hosts `vipd watch -i INTERFACE`; "
+        "look at switch ports, VLAN and multicast snooping, and for a firewall that drops protocol "
+        "112. If clients complain, `vipd switchover` moves the VIPs to a node that they reach."
     ),
     DRIFT: (
         "The nodes do not run the same configuration. Compare /etc/vipd.yaml of both hosts "
