@@ -217,8 +217,7 @@ def test_nothing_happens_at_all(cluster: Cluster, operators: dict[str, Operator]
     said = switch(cluster, operators, "lb3", to="lb2")
     assert said["done"] is False
     assert said["sentence"] == (
-        "web: lb2 did not take it within 3.5 s; lb1 is master (master-heard); "
-        "the switchover was taken back"
+        "web: lb2 did not take it within 3.5 s; lb1 is master; the switchover was taken back"
     )
     assert cluster.pins["web"].node == ""
 
@@ -236,6 +235,17 @@ def test_the_second_of_two_operators_wins_and_the_first_is_told(
     assert first["done"] is False
     assert first["sentence"] == "web: another switchover put it on lb3 meanwhile"
     assert cluster.pins["web"].node == "lb3"  # a pin that is not ours is not cleared
+
+
+def test_a_pin_that_somebody_ended_meanwhile_is_no_success(
+    cluster: Cluster, operators: dict[str, Operator]
+) -> None:
+    """The unit is where it was ordered to be, and will not stay there."""
+    end_ns = NOW_NS + int(LEAVING_S * SECOND_NS) + 1
+    cluster.at(end_ns, lambda: cluster.pin("web", ""))
+    said = switch(cluster, operators, "lb1", to="lb2")
+    assert said["done"] is False
+    assert "lb2 took over within 20 ms; but the pin was ended meanwhile" in said["sentence"]
 
 
 def test_auto_clears_the_pin_on_any_node(cluster: Cluster, operators: dict[str, Operator]) -> None:

@@ -81,6 +81,11 @@ def test_a_pin_that_stood_before_overrules_nothing() -> None:
     assert judge_pin(before, after, "lb2", NOW_NS).fate is Fate.OVERRULED
 
 
+def test_a_takeover_that_was_overruled_already_is_no_success() -> None:
+    taken = table(LB1, seat("lb2", State.MASTER, 8), LB3, pin=pin("lb3", 5))
+    assert judge_pin(BEFORE, taken, "lb2", NOW_NS).fate is Fate.OVERRULED
+
+
 def test_a_third_master_is_waited_for_while_the_pin_stands() -> None:
     """It sees the pin, and hands over once more."""
     third = table(LB1, LB2, seat("lb3", State.MASTER, 8), pin=pin("lb2", 5))

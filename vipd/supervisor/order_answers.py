@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vipd.model import SECOND_NS, Duration
+from vipd.model import SECOND_NS, Duration, Reason
 from vipd.supervisor.handover import Fate, Outcome, UnitView
 from vipd.supervisor.seats import Table
 
@@ -77,6 +77,9 @@ def taken_by(outcome: Outcome) -> str:
     return f"{outcome.master} took over {_when(outcome)}"
 
 
+NOT_PINNED = "but the pin was ended meanwhile, so priorities decide again"
+
+
 def pinned(unit: str, for_s: float | None) -> str:
     lasts = "pinned there" if for_s is None else f"pinned there for {seconds(for_s)}"
     return f"{lasts}: it stays until that node fails or `vipd switchover {unit} --auto` says so"
@@ -115,7 +118,10 @@ def whose(table: Table) -> str:
 
 def _holder(table: Table) -> str:
     master = table.master
-    return "no node is master" if master is None else f"{master.node} is master ({master.why()})"
+    if master is None:
+        return "no node is master"
+    failed = master.reason == Reason.HANDOVER_FAILED.value
+    return f"{master.node} is master" + (f" ({master.why()})" if failed else "")
 
 
 def _when(outcome: Outcome) -> str:

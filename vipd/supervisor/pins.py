@@ -89,9 +89,10 @@ class ClusterCommands:
         self._pin(unit, to, for_s)
         after, outcome = await self._watch_pin(cluster, before, to, ordered_ns)
         if outcome.fate is Fate.TAKEN:
-            pinned = order_answers.pinned(unit, for_s)
-            told = f"{order_answers.taken(unit, outcome)}; {pinned}"
-            return answer(True, told, warning, {unit: outcome})
+            stays = after.pinned == to
+            then = order_answers.pinned(unit, for_s) if stays else order_answers.NOT_PINNED
+            told = f"{order_answers.taken(unit, outcome)}; {then}"
+            return answer(stays, told, warning, {unit: outcome})
         waited_ns = self._means.now_ns() - ordered_ns
         told = order_answers.not_put(after, to, outcome, waited_ns)
         if after.pinned == to:

@@ -228,11 +228,11 @@ def _stranger(table: Table, to: str) -> str:
 
 def judge_pin(before: Table, after: Table, to: str, ordered_ns: Instant) -> Outcome:
     """What became of the order to put a unit on ``to``."""
+    if _is_overruled(before.pin, after.pin, to):
+        return Outcome(Fate.OVERRULED, after.pinned)
     seat = after.seat(to)
     if seat is not None and seat.leads and seat.term > before.term:
         return _taken(seat, after, ordered_ns)
-    if _is_overruled(before.pin, after.pin, to):
-        return Outcome(Fate.OVERRULED, after.pinned)
     former = before.master
     if former is not None and _is_back(former, after.seat(former.node), before.term):
         return Outcome(Fate.BACK, former.node, _ms(after.now_ns - ordered_ns), exact=False)
