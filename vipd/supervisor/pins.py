@@ -142,8 +142,10 @@ class ClusterCommands:
     ) -> Answer:
         """Give everything away, and take nothing. Raises OrderRefused."""
         given = await self._given(cluster, force)
-        if given:
-            await self._means.leaving(tuple(given), Reason.MAINTENANCE)
+        # What nobody can take stays here, so it is not drained.
+        going = tuple(unit for unit, table in given.items() if table.candidates())
+        if going:
+            await self._means.leaving(going, Reason.MAINTENANCE)
             # Draining takes seconds: the other node may be in maintenance as well by now.
             given = await self._given(cluster, force)
         self._book.begin_maintenance(self._means.wall(), for_s)
