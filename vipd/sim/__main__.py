@@ -18,13 +18,17 @@ from vipd.sim.run import Result, run
 
 KEPT, VIOLATED, USAGE, FAILED, UNTRIED = 0, 1, 2, 3, 4
 TAIL_LINES = 60
+_MODES = {"drawn": None, "plain": False, "cluster": True}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m vipd.sim", description="simulate plain mode")
+    parser = argparse.ArgumentParser(prog="python -m vipd.sim", description="simulate whole runs")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds from there on")
     parser.add_argument("--nodes", type=int, choices=(2, 3), help="hosts (default: drawn)")
+    parser.add_argument(
+        "--mode", choices=tuple(_MODES), default="drawn", help="plain VRRP, a cluster, or drawn"
+    )
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--quiet", action="store_true", help="print failures and totals only")
     parser.add_argument("--no-tail", action="store_true", help="do not replay a violation")
@@ -36,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     simulated_ns, started = 0, time.process_time()
     for seed in range(asked.seed, asked.seed + asked.runs):
         try:
-            result = run(seed, asked.nodes, tracing=asked.trace)
+            result = _run(seed, asked, tracing=asked.trace)
         except Exception:  # noqa: BLE001 - a crash must name the seed that replays it
             traceback.print_exc()
             print(f"FAILED seed {seed}: an exception, see above\nreplay: {_replay(seed, asked)}")
@@ -65,9 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     return UNTRIED if missing else KEPT
 
 
+def _run(seed: int, asked: argparse.Namespace, *, tracing: bool) -> Result:
+    return run(seed, asked.nodes, cluster=_MODES[asked.mode], tracing=tracing)
+
+
 def _replay(seed: int, asked: argparse.Namespace) -> str:
     nodes = f" --nodes {asked.nodes}" if asked.nodes else ""
-    return f"python -m vipd.sim --seed {seed}{nodes} --trace"
+    mode = f" --mode {asked.mode}" if asked.mode != "drawn" else ""
+    return f"python -m vipd.sim --seed {seed}{nodes}{mode} --trace"
 
 
 def _describe(result: Result) -> None:
@@ -80,7 +89,7 @@ def _report_violation(result: Result, asked: argparse.Namespace) -> None:
     if asked.quiet:
         print(f"seed {result.seed}\n{result.options}")
     if not asked.no_tail:
-        traced = result if asked.trace else run(result.seed, asked.nodes, tracing=True)
+        traced = result if asked.trace else _run(result.seed, asked, tracing=True)
         print("\n".join(traced.trace if asked.trace else traced.trace[-TAIL_LINES:]))
     print(f"VIOLATED seed {result.seed}: {result.violation}")
     print(f"replay: {_replay(result.seed, asked)}")

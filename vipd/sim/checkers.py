@@ -38,6 +38,7 @@ from vipd.model import (
     VipKey,
     format_address,
 )
+from vipd.sim.cluster_checkers import ClusterCheckers
 from vipd.sim.convergence import Convergence, Lasting
 from vipd.sim.engine import FakeEngine
 from vipd.sim.host import Host
@@ -66,7 +67,12 @@ class Checkers:
         self.judge = judge
         self._lasting = Lasting(world)
         self._lasts = self._lasting.lasts
+        self.cluster: ClusterCheckers | None = None
         self.convergence = Convergence(world, hosts, scenario, self._lasting)
+        if scenario.cluster is not None:
+            self.cluster = ClusterCheckers(world, hosts, scenario, self._lasting)
+            self.convergence = self.cluster.convergence
+            judge.cluster = self.cluster.judge
         judge.on_note = self._noted
         for host in hosts:
             host.kernel.on_change = lambda key, host=host: judge.address_changed(host, key)  # type: ignore[misc]
@@ -81,6 +87,8 @@ class Checkers:
             elif host.lively and host.engine is not None:
                 self._judge_living(host, host.engine)
         self.convergence.sweep()
+        if self.cluster is not None:
+            self.cluster.sweep()
         self.world.after(SWEEP_NS, self._sweep)
 
     # --- one host -----------------------------------------------------------------------------
@@ -157,7 +165,7 @@ class Checkers:
         now, interval_ns = self.world.now, twin.unit.config.leader.advert_interval_ns
         since = max(twin.became_at, host.disturbed_at)
         silent = now - max(since, host.clock.true(twin.sent_at))
-        slowest = int(interval_ns * (1.02 if twin.asked_at is None else 1.53)) + 2 * LATE_GRACE_NS
+        slowest = int(interval_ns * (1.53 if twin.is_asking else 1.02)) + 2 * LATE_GRACE_NS
         if not host.send_errno and silent > slowest:
             twin.fail("pace", f"MASTER, and silent for {silent / MILLISECOND_NS:.3f} ms")
         self._judge_mute(host, twin)
@@ -233,6 +241,8 @@ class Checkers:
             if silent < STALE_NS:
                 text = f"{engine.host.name}: {silent / SECOND_NS:.3f} s"
                 self.world.violated("stale-unfounded", text)
+        if self.cluster is not None:
+            self.cluster.noted(engine, note)
         if note.kind is NoteKind.TRANSITION:
             coverage[f"reason {fields['reason']}"] += 1
             coverage["takeovers"] += fields["to"] == State.MASTER.value

@@ -104,6 +104,9 @@ class Convergence:
         self._participants: tuple[object, ...] = ()
         self._timed_faults: dict[tuple[Host, str], int] = {}
 
+    def converge_ns(self, unit: UnitPlan) -> Duration:
+        return converge_ns(unit)
+
     def sweep(self) -> None:
         self._judge_calm()
         for unit in self.scenario.units:
@@ -147,7 +150,7 @@ class Convergence:
                     text = f"{format_address(key[1])} of {unit.name} is on two hosts"
                     self.world.violated("one-holder", f"{text} ({self._states(unit)})")
             held |= holding
-        if now - max(self.calm_since, self.fit_since) > converge_ns(slowest):
+        if now - max(self.calm_since, self.fit_since) > self.converge_ns(slowest):
             self._judge_converged(unit, holdings)
 
     def _states(self, unit: UnitPlan) -> str:
@@ -184,7 +187,9 @@ class Convergence:
             self.world.violated("exactly-one", text)
         if len(unit.members) > 1:
             self._judge_members(unit)
-        holder = holders[0]
+        self._judge_right(unit, candidates, holders[0])
+
+    def _judge_right(self, unit: UnitPlan, candidates: dict[int, int], holder: int) -> None:
         for at, priority in candidates.items():
             host, owner = self.hosts[at], unit.first.priorities[at] == OWNER_PRIORITY
             takes = owner or (unit.first.preempt[at] and unit.name not in host.held)
@@ -237,5 +242,6 @@ class Convergence:
                 changed_at = max(host.disturbed_at for host in self.hosts)
                 changed_at = max(changed_at, self.scenario.changed_at)
                 calm = self.world.now - max(self.calm_since, self.fit_since, changed_at)
-                if not self.scenario.active and calm > converge_ns(self.scenario.slowest(unit)):
+                wait_ns = self.converge_ns(self.scenario.slowest(unit))
+                if not self.scenario.active and calm > wait_ns:
                     self.world.violated("unsettled", f"{unit.name}: {dict(note.fields)}")

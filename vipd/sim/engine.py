@@ -14,6 +14,7 @@ It does what the engine's loop does, in the same order:
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from vipd.core.actions import (
@@ -21,12 +22,14 @@ from vipd.core.actions import (
     AddAddresses,
     Announce,
     Finished,
+    KeepWill,
     OpenGate,
     RemoveAddresses,
     RemoveStray,
     RenewAddresses,
     ResyncKernel,
     SendAdvert,
+    SendMessage,
     ShutGate,
 )
 from vipd.core.events import (
@@ -41,18 +44,23 @@ from vipd.core.events import (
     Event,
     GateOpened,
     GateShut,
+    Identified,
     KernelResynced,
     LinkGone,
     LinkSeen,
     LoopStalled,
+    MessageHeard,
     StallDrained,
     Undeafened,
 )
 from vipd.core.node import Node
-from vipd.model import ADDRESS_TAG, LEAVING_PRIORITY, MILLISECOND_NS, Address, Instant, Note, State
+from vipd.model import ADDRESS_TAG, MILLISECOND_NS, Address, Instant, Note
+from vipd.sim.channel import Carried
 from vipd.sim.kernel import ENETDOWN, ENODEV, ignore
 from vipd.sim.render import short
 from vipd.translate import OutgoingAdvert, Translator
+from vipd.translate_channel import ChannelTranslator, Outgoing
+from vipd.wire.channel_frame import SPOKEN
 
 if TYPE_CHECKING:
     from vipd.sim.host import Host
@@ -75,21 +83,25 @@ _Packet: TypeAlias = OutgoingAdvert | tuple[bytes, tuple[Address, ...]]
 class FakeEngine:
     """One life of one engine process."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, identity: Identified) -> None:
         self.host = host
         self.world = host.world
+        self.identity = identity
         self.node = Node()
         self.translator = Translator()
+        self.channel = ChannelTranslator(host.speaks)
+        self.will = KeepWill((), ())
+        self.tombstones: tuple[Outgoing, ...] = ()
         self.alive = True
         self.paused = False
         self.overflowing = False
         self.told: set[tuple[int, Address]] = set()
-        self.mastered: dict[str, SendAdvert] = {}
         self.handled: Event | None = None
         self._inbox: deque[Event] = deque()
         self._sockets: deque[tuple[int, _Packet]] = deque()
+        self._datagrams: deque[Carried] = deque()
         self._kernel_socket: deque[Event] = deque()
-        self._channel: deque[Event] = deque()
+        self._supervisor: deque[Event] = deque()
         self._deaf: set[str] = set()
         self._orders: deque[_Order] = deque()
         self._ordering = False
@@ -106,6 +118,7 @@ class FakeEngine:
     def start(self) -> None:
         self.host.kernel.emit = self.kernel_says
         supervisor = self.host.supervisor
+        self.feed(self.identity)
         for event in () if supervisor is None else supervisor.first_words():
             self.feed(event)
         self.feed(Configured(self.host.config()))
@@ -118,16 +131,6 @@ class FakeEngine:
             self._apply(self._orders[0])
         self.alive = False
         self.host.kernel.emit = ignore
-
-    def masterships(self) -> list[SendAdvert]:
-        """The last advert of each router that is master here: what the last will answers for."""
-        masters = {
-            name
-            for unit in self.node.units.values()
-            for name in unit.routers
-            if unit.election.state is State.MASTER
-        }
-        return [sent for name, sent in self.mastered.items() if name in masters]
 
     def pause(self) -> None:
         self.paused = True
@@ -142,8 +145,8 @@ class FakeEngine:
         self._read_sockets()
         if late > STALL_NS:
             self.feed(StallDrained())
-        while self._channel and self.alive:
-            self.feed(self._channel.popleft())
+        while self._supervisor and self.alive:
+            self.feed(self._supervisor.popleft())
         self._next_order()
         self._wake_if_due()
 
@@ -152,6 +155,8 @@ class FakeEngine:
             self.feed(self._kernel_socket.popleft())
         while self._sockets and self.alive:
             self._read(*self._sockets.popleft())
+        while self._datagrams and self.alive:
+            self._read_datagram(self._datagrams.popleft())
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -165,7 +170,7 @@ class FakeEngine:
 
     def told_by_supervisor(self, event: Event) -> None:
         if self.paused:
-            self._channel.append(event)
+            self._supervisor.append(event)
         else:
             self.feed(event)
 
@@ -206,6 +211,21 @@ class FakeEngine:
         elif len(self._sockets) < _SOCKET_BUFFER:
             self._sockets.append((index, packet))
 
+    def datagram_arrives(self, datagram: Carried) -> None:
+        if not self.paused:
+            self._read_datagram(datagram)
+        elif len(self._datagrams) < _SOCKET_BUFFER:
+            self._datagrams.append(datagram)
+
+    def _read_datagram(self, datagram: Carried) -> None:
+        """The socket is bound to its address, so only what is configured can arrive."""
+        event = self.channel.receive(datagram.data, datagram.source, datagram.destination)
+        if isinstance(event, MessageHeard) and self.host.speaks != SPOKEN:
+            # A release that speaks version 1 only knows nothing of echoes, and demands none.
+            event = replace(event, received=replace(event.received, speaks=self.host.speaks))
+        self.host.judge.hears(self, event)
+        self.feed(event)
+
     def _read(self, index: int, packet: _Packet) -> None:
         if isinstance(packet, OutgoingAdvert):
             if (self.host.kernel.name_of(index), packet.family) in self.host.deaf:
@@ -242,6 +262,7 @@ class FakeEngine:
             self.world.trace(self.host.name, f"<- {short(event)}")
         if isinstance(event, Configured):
             self.translator.configure(event.config)
+            self.channel.configure(event.config.cluster, self.identity.owner)
         else:
             self.translator.observe(event)
             self._note_told(event)
@@ -310,6 +331,10 @@ class FakeEngine:
         kind = type(action)
         if kind is SendAdvert:
             self._send(action)  # type: ignore[arg-type]
+        elif kind is SendMessage:
+            self._say(action)  # type: ignore[arg-type]
+        elif kind is KeepWill:
+            self._keep_will(action)  # type: ignore[arg-type]
         elif kind is Note:
             self.host.judge.noted(self, action)  # type: ignore[arg-type]
         elif kind is Announce:
@@ -342,11 +367,16 @@ class FakeEngine:
         host.judge.leaves(self, action)
         for advert in self.translator.encode(action):
             host.network.send_advert(host, interface, advert)
-        if action.advert.priority == LEAVING_PRIORITY:
-            self.mastered.pop(name, None)
-        else:
-            self.mastered[name] = action
         self._inbox.append(AdvertSent(name))
+
+    def _say(self, action: SendMessage) -> None:
+        self.host.judge.says(self, action)
+        for outgoing in self.channel.encode(action):
+            self.host.send_datagram(outgoing)
+
+    def _keep_will(self, action: KeepWill) -> None:
+        self.world.coverage["wills kept"] += 1
+        self.will, self.tombstones = action, self.channel.will(action)
 
     def _announce(self, action: Announce) -> None:
         host = self.host

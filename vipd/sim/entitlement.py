@@ -51,13 +51,17 @@ _TRACK_FAULTS = (Reason.CHECK_FAILED, Reason.TRACKED_INTERFACE_DOWN)
 
 
 class Entitlement:
-    """One unit on one host. ``ordered``: the step just seen tells it to give mastership away."""
+    """One unit on one host. ``ordered``: the step just seen tells it to give mastership away.
+
+    ``may_return``: in maintenance it may be master, if nobody took what it gave (a cluster).
+    """
 
     def __init__(self, unit: Unit, told: Told, fail: Callable[[str, str], None]) -> None:
         self.unit = unit
         self.told = told
         self.worth = Worth()
         self.ordered = False
+        self.may_return = False
         self._fail = fail
         self._debounced = Debounced()
         self._step_downs = self._count()
@@ -119,7 +123,7 @@ class Entitlement:
             self._fail("starts-unasked", f"{state.value} before the first verdict")
         if state is State.INIT and not worth.pending:
             self._fail("not-started", "INIT, and nothing is waited for")
-        if state is State.MASTER and self.barred:
+        if state is State.MASTER and self.barred and not self.may_return:
             self._fail("barred-master", "MASTER in maintenance")
         deaf = self.told.deaf.intersection(self.unit.routers)
         if deaf and state is not State.FAULT:

@@ -2,7 +2,8 @@
 
 What dies together and who cleans up (DESIGN: "who takes the VIP away"):
 
-* engine crashed: the supervisor removes the VIPs at once, says priority 0, starts the next one;
+* engine crashed: the supervisor removes the VIPs at once, then says what the last will tells it to
+  say, byte by byte, and starts the next one;
 * engine hung: the supervisor kills it after ``engine_timeout``, then the same;
 * supervisor gone: the engine releases cleanly and ends; the service manager starts both anew;
 * both killed: nobody cleans up, the kernel ends the VIPs with their lifetime;
@@ -12,13 +13,11 @@ What dies together and who cleans up (DESIGN: "who takes the VIP away"):
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vipd.core.actions import SendAdvert
-from vipd.core.events import Configured, StopRequested
+from vipd.core.events import Configured, Identified, StopRequested
+from vipd.members import Owner, Versions
 from vipd.model import (
-    LEAVING_PRIORITY,
     MILLISECOND_NS,
     SECOND_NS,
     Address,
@@ -28,6 +27,7 @@ from vipd.model import (
     NodeConfig,
     Verdict,
 )
+from vipd.sim.channel import Carried, Channel
 from vipd.sim.clock import DriftingClock
 from vipd.sim.engine import FakeEngine, _Packet
 from vipd.sim.kernel import FakeKernel
@@ -35,6 +35,8 @@ from vipd.sim.network import Network
 from vipd.sim.plans import MAIN, SIDE, UPLINK, CheckPlan, HostPlan
 from vipd.sim.supervisor import FakeSupervisor
 from vipd.sim.world import World
+from vipd.translate_channel import Outgoing
+from vipd.wire.channel_frame import SPOKEN
 
 if TYPE_CHECKING:
     from vipd.sim.judge import Judge
@@ -43,6 +45,8 @@ ENGINE_TIMEOUT_NS = 200 * MILLISECOND_NS
 _LAST_WILL_NS = (MILLISECOND_NS, 40 * MILLISECOND_NS)
 _RESTART_NS = (50 * MILLISECOND_NS, SECOND_NS)
 _WILL_RETRY_NS = 200 * MILLISECOND_NS
+_WITHDRAWN_NS = 2 * SECOND_NS
+_WALL_CLOCK_S = 1_790_000_000
 
 
 class Host:
@@ -73,6 +77,7 @@ class Host:
         self.truth: dict[str, Verdict] = {}
         self.first_verdict_ns: Duration = 0
         self.on_verdict: Callable[[], None] = _nobody
+        self.on_step: Callable[[FakeEngine, str], None] = _ignore
         self.maintenance = False
         self.held: set[str] = set()
         self.deaf: dict[tuple[str, Family], int] = {}
@@ -84,6 +89,11 @@ class Host:
         self.netlink_errno = 0
         self.send_errno = 0
         self.owned: tuple[tuple[str, Address, int], ...] = ()
+        self.channel: Channel | None = None
+        self.paths: tuple[str, ...] = ()
+        self.speaks: Versions = SPOKEN
+        self.kept_incarnation = 0
+        self.drifted = False
         self._life = 0
 
     # --- the machine --------------------------------------------------------------------------
@@ -148,6 +158,35 @@ class Host:
         if self.engine is not None and self.link_is_up(interface):
             self.engine.arrive(self.kernel.links[interface].index, packet)
 
+    # --- the channel --------------------------------------------------------------------------
+
+    def _identity(self) -> Identified:
+        """Who the next engine is; plain mode never looks at it."""
+        if self.channel is None:
+            return Identified(Owner(self.name, 1, 1), bytes(32))
+        rng, wall_s = self.world.rng, _WALL_CLOCK_S + self.world.now // SECOND_NS
+        self.kept_incarnation = max(self.kept_incarnation + 1, wall_s)
+        owner = Owner(self.name, self.kept_incarnation, rng.getrandbits(64))
+        return Identified(owner, rng.randbytes(32))
+
+    def send_datagram(self, outgoing: Outgoing) -> None:
+        """On every path to the member: from each own address to its address on the same LAN."""
+        if self.channel is None:
+            return
+        receiver = next((host for host in self.network.hosts if host.name == outgoing.to), None)
+        if receiver is None:
+            return  # nobody has installed that node yet
+        for interface in self.paths:
+            source = self.plan.address(interface, Family.IPV4)
+            destination = receiver.plan.address(interface, Family.IPV4)
+            self.channel.send(
+                Carried(self, receiver, interface, source, destination, outgoing.datagram)
+            )
+
+    def datagram_arrives(self, datagram: Carried) -> None:
+        if self.engine is not None:
+            self.engine.datagram_arrives(datagram)
+
     # --- the processes ------------------------------------------------------------------------
 
     @property
@@ -170,7 +209,7 @@ class Host:
             self.disturbed()
             if self.supervisor is None:
                 self.supervisor = FakeSupervisor(self)
-            self.engine = FakeEngine(self)
+            self.engine = FakeEngine(self, self._identity())
             self.judge.started(self.engine)
             self.engine.start()
 
@@ -192,6 +231,7 @@ class Host:
     def engine_crashes(self) -> None:
         engine = self._engine_dies()
         if engine is not None:
+            self.judge.dies(engine)
             delay = self.world.between(*_LAST_WILL_NS)
             self.world.after(delay, self._last_will, engine, self._life)
 
@@ -204,13 +244,14 @@ class Host:
             return
         self.world.coverage["last wills"] += 1
         self.kernel.delete_tagged()
-        for action in dead.masterships():
-            advert = replace(action.advert, priority=LEAVING_PRIORITY)
-            goodbye = SendAdvert(action.config, action.source, advert)
-            if not action.config.is_owner:
+        for outgoing in dead.tombstones:
+            self.world.coverage["tombstones"] += 1
+            self.send_datagram(outgoing)
+        for goodbye in dead.will.goodbyes:
+            if not goodbye.config.is_owner:
                 self.judge.leaves(dead, goodbye, supervised=True)
             for packet in dead.translator.encode(goodbye):
-                self.network.send_advert(self, action.config.interface, packet)
+                self.network.send_advert(self, goodbye.config.interface, packet)
         self.start_later(self.world.between(*_RESTART_NS))
 
     def engine_hangs(self) -> None:
@@ -281,9 +322,25 @@ class Host:
         if self.supervisor is not None:
             self.supervisor.notices(verdict.check)
 
+    def maintenance_ordered(self) -> None:
+        """In a cluster it takes effect when a successor is seen, else the supervisor withdraws."""
+        if self.maintenance and self.supervisor is not None and self.channel is not None:
+            self.world.after(_WITHDRAWN_NS, self._withdraw, self.supervisor)
+
+    def _withdraw(self, supervisor: FakeSupervisor) -> None:
+        engine = self.engine
+        if not supervisor.alive or not self.maintenance or engine is None:
+            return
+        if engine.node.is_master:
+            self.world.coverage["maintenances withdrawn"] += 1
+            self.maintenance = False
+            self.on_verdict()
+            supervisor.tell_orders()
+
     def tell_orders(self) -> None:
         if self.supervisor is not None:
             self.supervisor.tell_orders()
+            self.maintenance_ordered()
 
     def cannot_hear(self, interface: str, family: Family, errno: int) -> None:
         """The VRRP socket there cannot be opened; 0: it can again."""
@@ -301,3 +358,7 @@ class Host:
 
 def _nobody() -> None:
     """Nobody listens."""
+
+
+def _ignore(_engine: FakeEngine, _step: str) -> None:
+    """Nobody waits for a step of a handover."""

@@ -17,17 +17,22 @@ from vipd.core.actions import (
     RemoveAddresses,
     RenewAddresses,
     SendAdvert,
+    SendMessage,
 )
 from vipd.core.events import (
     AdvertHeard,
+    DeadlinePassed,
     Event,
     HealthReported,
     LoopStalled,
+    MessageHeard,
+    MessageRejected,
     OrdersGiven,
     StallDrained,
 )
 from vipd.core.unit import Unit
-from vipd.model import LEAVING_PRIORITY, Instant, Note, NoteKind, State, VipKey
+from vipd.model import LEAVING_PRIORITY, Instant, Note, NoteKind, Reason, State, VipKey
+from vipd.sim.cluster_twin import ClusterTwin
 from vipd.sim.entitlement import MOVES_WORTH
 from vipd.sim.reference import Twin
 from vipd.sim.render import short
@@ -35,20 +40,37 @@ from vipd.sim.roles import Roles
 from vipd.sim.worth import Told
 
 if TYPE_CHECKING:
+    from vipd.sim.cluster_judge import ClusterJudge
     from vipd.sim.engine import FakeEngine
     from vipd.sim.host import Host
     from vipd.sim.world import World
 
 _ORDERS = (AddAddresses, RenewAddresses, RemoveAddresses)
 _JUDGED_WITHOUT_ACTIONS = (AdvertHeard, LoopStalled, StallDrained, *MOVES_WORTH)
+_LAST_WORDS = (AdvertHeard,)
+_LAST_WORDS_OF_CLUSTER = (AdvertHeard, MessageHeard, DeadlinePassed)
+"""In a cluster the end of a pin, too, may end a mastership in the step of an advert."""
+
 _DECISIONS = (OrdersGiven, HealthReported)
+_DECIDED = frozenset(
+    each.value
+    for each in (
+        Reason.SWITCHOVER,
+        Reason.MAINTENANCE,
+        Reason.PREEMPTED,
+        Reason.ADVERTS_LOST,
+        Reason.STOPPED,
+        Reason.REMOVED,
+    )
+)
 
 
 class Judge:
-    """Sees every step of every host. One for all hosts."""
+    """Sees every step of every host. One for all hosts. ``cluster``: of cluster runs only."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.cluster: ClusterJudge | None = None
         self.roles = Roles(world)
         self.told: dict[Host, Told] = {}
         self.twins: dict[Host, dict[str, Twin]] = {}
@@ -66,6 +88,8 @@ class Judge:
         for key in [key for key in self.owes_goodbye if key[0] is host]:
             del self.owes_goodbye[key]
         self.beaten = {key for key in self.beaten if key[0] is not host}
+        if self.cluster is not None:
+            self.cluster.started(engine)
 
     def finished(self, engine: FakeEngine) -> None:
         """The engine says that everything is released and ends."""
@@ -79,6 +103,8 @@ class Judge:
     def after(
         self, engine: FakeEngine, event: Event, actions: tuple[Action, ...], now: Instant
     ) -> None:
+        if self.cluster is not None:
+            self.cluster.after(engine, event, actions)
         told = self.told[engine.host]
         told.learn(event, now)
         twins, units = self.twins[engine.host], engine.node.units
@@ -89,7 +115,8 @@ class Judge:
             if type(action) in _ORDERS:
                 self._judge_order(engine, action)
         for name in news:
-            twins[name] = Twin(self.world, engine.host, units[name], told)
+            kind = Twin if self.cluster is None else ClusterTwin
+            twins[name] = kind(self.world, engine.host, units[name], told)
         only = event.instance if type(event) is AdvertHeard else None
         for name, unit in units.items():
             if only is not None and only not in unit.routers:
@@ -111,6 +138,22 @@ class Judge:
             pending[key] = self.world.now
         else:
             pending.pop(key, None)
+        if self.cluster is not None:
+            self.cluster.address_changed(host, key)
+
+    # --- the channel --------------------------------------------------------------------------
+
+    def hears(self, engine: FakeEngine, event: MessageHeard | MessageRejected) -> None:
+        if self.cluster is not None:
+            self.cluster.hears(engine, event)
+
+    def says(self, engine: FakeEngine, action: SendMessage) -> None:
+        if self.cluster is not None:
+            self.cluster.says(engine, action)
+
+    def dies(self, engine: FakeEngine) -> None:
+        if self.cluster is not None:
+            self.cluster.dies(engine)
 
     # --- at the instant at which something leaves the host ------------------------------------
 
@@ -125,8 +168,9 @@ class Judge:
             twin = None
         speaks = unit is not None and unit.election.state is State.MASTER
         was_master = twin is not None and twin.state is State.MASTER
-        if was_master and not speaks and type(engine.handled) is AdvertHeard:
-            return  # still in the step in which it was beaten: its last word
+        last_words = _LAST_WORDS if self.cluster is None else _LAST_WORDS_OF_CLUSTER
+        if was_master and not speaks and type(engine.handled) in last_words:
+            return  # still in the step in which it was beaten
         if unit is None or not speaks:
             where = f"{engine.host.name} {sent.instance}"
             self.world.violated("speaks-unasked", f"{where}: an advert although it is not master")
@@ -191,6 +235,13 @@ class Judge:
             return
         left = note.fields["from"] == State.MASTER.value
         decided = type(engine.handled) in _DECISIONS or note.fields["to"] == State.INIT.value
+        if self.cluster is not None:
+            decided |= note.fields["reason"] in _DECIDED
+            if left and decided:
+                engine.host.on_step(engine, "leaving")
+                self.cluster.gives(engine, note)
+            elif note.fields["to"] == State.MASTER.value:
+                self.cluster.takes(engine, note)
         for name in twin.unit.routers:
             if note.fields["to"] == State.MASTER.value:
                 self.owes_goodbye.pop((engine.host, name), None)

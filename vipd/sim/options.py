@@ -4,6 +4,9 @@ A run that could meet every fault meets each of them in the same surroundings. H
 which kinds of fault exist at all, how many hosts, routers and groups there are, what they track,
 and how bad the network and the clocks may get; rare combinations come up because other things are
 absent. Everything drawn is printed with a failure, and drawn again from the same seed.
+
+About half of the seeds are clusters (``is_cluster``), the others plain VRRP; either can be asked
+for, and what a seed draws in one mode does not depend on the other.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from vipd.model import (
     Vip,
     parse_address,
 )
+from vipd.sim.cluster_plans import ClusterPlan, draw_cluster, without_owner
 from vipd.sim.plans import (
     MAIN,
     SIDE,
@@ -73,13 +77,42 @@ FAULT_KINDS = (
     "two-operators",
 )
 
+_MODE = 0x5EED_C1A5
+_PLAIN_ONLY = ("two-operators",)
+"""In a cluster operators place units (``pin``, ``two-pins``) instead of only giving them away."""
+
+CLUSTER_FAULT_KINDS = (
+    *(kind for kind in FAULT_KINDS if kind not in _PLAIN_ONLY),
+    "pin",
+    "two-pins",
+    "pin-storm",
+    "two-maintenances",
+    "acts-lost",
+    "acts-late",
+    "replays",
+    "channel-cut",
+    "channel-cut-one-way",
+    "adverts-cut",
+    "adverts-cut-one-way",
+    "path-cut",
+    "killed-in-handover",
+    "flaps-in-handover",
+    "counter-lost",
+    "foreign-speaker",
+    "rolling-restart",
+    "reload-cluster",
+    "reload-keys",
+    "reload-nodes",
+    "drift",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Everything that a seed draws before the run starts.
 
     ``tracks`` is what may be tracked at all; ``first_verdict_ns`` how long checks may take for
-    their first verdict.
+    their first verdict. ``cluster`` None: plain VRRP.
     """
 
     hosts: tuple[HostPlan, ...]
@@ -95,6 +128,7 @@ class Options:
     netlink_ns: tuple[Duration, Duration]
     hiccup_chance: float
     late_ipv6_ns: Duration
+    cluster: ClusterPlan | None = None
 
     def __str__(self) -> str:
         lines = []
@@ -119,7 +153,11 @@ def _describe(plan: HostPlan | InstancePlan | GroupPlan | CheckPlan | Track) -> 
     return " ".join(shown)
 
 
-def draw(rng: random.Random, nodes: int | None = None) -> Options:
+def is_cluster(seed: int) -> bool:
+    return random.Random(seed ^ _MODE).random() < 0.5
+
+
+def draw(rng: random.Random, nodes: int | None = None, *, cluster: bool = False) -> Options:
     """The options of one run; ``nodes`` fixes the number of hosts."""
     count = nodes or rng.choice((2, 2, 2, 3))
     hosts = _hosts(rng, count)
@@ -127,6 +165,8 @@ def draw(rng: random.Random, nodes: int | None = None) -> Options:
     grouped = rng.choice((0, 0, 0, 2, 2, 3))
     alone = rng.choice((1, 1, 2, 2, 3)) if not grouped else rng.choice((0, 0, 1))
     instances = tuple(_instance(rng, at, count, tracks) for at in range(grouped + alone))
+    if cluster:
+        instances = tuple(without_owner(plan, rng) for plan in instances)
     if not grouped and len(instances) > 1 and rng.random() < 0.6:  # active/active: crossed
         first = instances[0].priorities
         crossed = replace(instances[1], priorities=tuple(reversed(first)))
@@ -137,7 +177,8 @@ def draw(rng: random.Random, nodes: int | None = None) -> Options:
         instances = (*harmonised(instances[:grouped], rng), *instances[grouped:])
         names = tuple(plan.name for plan in instances[:grouped])
         groups = (GroupPlan("edge", names, pick_tracks(rng, tracks)),)
-    kinds = tuple(kind for kind in FAULT_KINDS if rng.random() < 0.4)
+    known = CLUSTER_FAULT_KINDS if cluster else FAULT_KINDS
+    kinds = tuple(kind for kind in known if rng.random() < (0.25 if cluster else 0.4))
     slow = rng.choice((200, 500, 2000, 10_000)) * 1000
     return Options(
         hosts=hosts,
@@ -146,13 +187,14 @@ def draw(rng: random.Random, nodes: int | None = None) -> Options:
         checks=checks,
         tracks=tracks,
         first_verdict_ns=rng.choice((50, 1500, 6000)) * MILLISECOND_NS,
-        fault_kinds=kinds or (rng.choice(FAULT_KINDS),),
+        fault_kinds=kinds or (rng.choice(known),),
         fault_gap_ns=rng.choice((1500, 3000, 6000, 9000)) * MILLISECOND_NS,
         fault_phase_ns=rng.randint(25, 45) * SECOND_NS,
         delay_ns=(30_000, slow),
         netlink_ns=(50_000, rng.choice((200, 1000, 10_000)) * 1000),
         hiccup_chance=rng.choice((0.0, 0.002, 0.01)),
         late_ipv6_ns=rng.choice((0, 3 * MILLISECOND_NS)),
+        cluster=draw_cluster(rng, count) if cluster else None,
     )
 
 

@@ -49,6 +49,7 @@ from vipd.core.events import (
     Event,
     HealthReported,
     LoopStalled,
+    MessageHeard,
     StallDrained,
 )
 from vipd.core.unit import Unit
@@ -118,6 +119,11 @@ class Twin:
             self._keys = frozenset(vip.key for vip in self._keys_of.vips)
         return self._keys
 
+    @property
+    def is_asking(self) -> bool:
+        """A tie: it is silent on purpose."""
+        return self.asked_at is not None
+
     def fail(self, checker: str, text: str) -> None:
         self.world.violated(checker, f"{self.host.name} {self.unit.config.name}: {text}")
 
@@ -156,8 +162,7 @@ class Twin:
             self._moved(event, old, new, now)
         elif type(event) is DeadlinePassed:
             self._timer_served(now)
-        if self.entitled.ordered and old is new is State.MASTER:
-            self.fail("step-down", "still MASTER although it was told to give it away")
+        self._judge_obedience(old)
         if moving:
             self.entitled.judge()
         self._spoken(event, actions, before)
@@ -169,6 +174,10 @@ class Twin:
             if new is not State.BACKUP:
                 self.sources.clear()
         return new is State.MASTER and old is not State.MASTER
+
+    def _judge_obedience(self, old: State) -> None:
+        if self.entitled.ordered and old is self.state is State.MASTER:
+            self.fail("step-down", "still MASTER although it was told to give it away")
 
     def _moved(self, event: Event, old: State, new: State, now: Instant) -> None:
         owner = self.unit.config.is_owner
@@ -374,7 +383,7 @@ class Twin:
             if priority != self.entitled.priority:
                 self.fail("priority", f"said {priority}, it is {self.entitled.priority}")
         silent = {name for name, each in self.unit.routers.items() if each.source} - set(said)
-        yielded = type(event) is AdvertHeard and self.state is not State.MASTER
+        yielded = type(event) in (AdvertHeard, MessageHeard) and self.state is not State.MASTER
         if silent and not yielded:
             self.fail("half-spoken", f"{sorted(said)} spoke, {sorted(silent)} did not")
 
@@ -411,13 +420,15 @@ class Twin:
                 self.fail("stall", "silent after a stall during which nobody took over")
             self.owes_word_since = self.owes_word_since or self.world.now
         elif type(event) is DeadlinePassed and spoke:
-            soonest = interval_ns - self._late_before_ns - MILLISECOND_NS
-            if now - self.sent_at < soonest:
-                gap = (now - self.sent_at) / MILLISECOND_NS
-                self.fail("pace", f"only {gap:.3f} ms after the advert before")
+            self._judge_haste(interval_ns, now)
         if spoke:
             if self.asked_at != now:
                 self.asked_at = None
             self.slowest_ns = max(self.slowest_ns, interval_ns)
             self.sent_at = now
             self._late_before_ns, self._late_ns = self._late_ns, 0
+
+    def _judge_haste(self, interval_ns: Duration, now: Instant) -> None:
+        if now - self.sent_at < interval_ns - self._late_before_ns - MILLISECOND_NS:
+            gap = (now - self.sent_at) / MILLISECOND_NS
+            self.fail("pace", f"only {gap:.3f} ms after the advert before")

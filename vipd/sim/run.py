@@ -13,7 +13,7 @@ from vipd.sim.convergence import converge_ns
 from vipd.sim.host import Host
 from vipd.sim.judge import Judge
 from vipd.sim.network import Network
-from vipd.sim.options import Options, draw
+from vipd.sim.options import Options, draw, is_cluster
 from vipd.sim.scenario import Scenario
 from vipd.sim.world import Violation, World
 
@@ -33,10 +33,19 @@ class Result:
     trace: list[str]
 
 
-def run(seed: int, nodes: int | None = None, *, tracing: bool = False) -> Result:
-    """Play ``seed``. The same arguments give the same run, traced or not."""
+def run(
+    seed: int,
+    nodes: int | None = None,
+    *,
+    cluster: bool | None = None,
+    tracing: bool = False,
+) -> Result:
+    """Play ``seed``. The same arguments give the same run, traced or not.
+
+    ``cluster`` None: the seed decides.
+    """
     rng = random.Random(seed)
-    options = draw(rng, nodes)
+    options = draw(rng, nodes, cluster=is_cluster(seed) if cluster is None else cluster)
     world = World(rng, tracing=tracing)
     violation = None
     try:

@@ -7,7 +7,7 @@ nothing new breaks, and every daemon that is down is started.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vipd.model import (
@@ -20,6 +20,9 @@ from vipd.model import (
     VipKey,
 )
 from vipd.sim import reloads
+from vipd.sim.channel import Channel
+from vipd.sim.cluster_faults import ClusterFaults, Tripwire
+from vipd.sim.cluster_plans import ClusterPlan
 from vipd.sim.host import ENGINE_TIMEOUT_NS, Host
 from vipd.sim.kernel_faults import Fault, KernelFaults, Mend, nothing
 from vipd.sim.mastership_faults import MastershipFaults
@@ -28,14 +31,27 @@ from vipd.sim.options import Options
 from vipd.sim.plans import GroupPlan, InstancePlan, UnitPlan, units_of
 from vipd.sim.world import World
 
+_GENTLE = frozenset(("pin", "maintenance", "stop", "rolling-restart", "check-flips"))
+_ROUGH_NS = 5 * SECOND_NS
+"""So long after anything else a cluster may still be busy with it."""
 
-class Scenario(KernelFaults, MastershipFaults):
+
+class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
     """Draws and plays the faults of one run; holds the configuration as it is desired now."""
 
     def __init__(self, world: World, options: Options, network: Network) -> None:
         self.world = world
         self.options = options
         self.network = network
+        self.channel = Channel(world, network)
+        self.cluster: ClusterPlan | None = options.cluster
+        self.tripwire: Tripwire | None = None
+        self.foreign_at: Instant = -1
+        self.foreign_active = False
+        self.units_changed_at: Instant = 0
+        self.on_change: Callable[[], None] = nothing
+        self._rough = 0
+        self._rough_at: Instant = 0
         self.hosts: Sequence[Host] = ()
         self.instances: tuple[InstancePlan, ...] = options.instances
         self.groups: tuple[GroupPlan, ...] = options.groups
@@ -55,12 +71,16 @@ class Scenario(KernelFaults, MastershipFaults):
         self._remember()
 
     def config(self, host: int) -> NodeConfig:
-        plans = self.options.hosts
+        plans, cluster = self.options.hosts, None
+        if self.cluster is not None:
+            missed = self.hosts[host].drifted
+            cluster = self.cluster.config_for(plans, -1 if missed else self.generation)
         return NodeConfig(
             plans[host].name,
             tuple(plan.config_for(host, plans) for plan in self.instances),
             self.generation,
             tuple(group.config_for(host) for group in self.groups),
+            cluster,
         )
 
     @property
@@ -78,8 +98,19 @@ class Scenario(KernelFaults, MastershipFaults):
         """Network and kernel, there and back, while no fault is active."""
         return 2 * self.network.slowest_ns + 4 * self.options.netlink_ns[1]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is going on, but perhaps for one thing that a cluster should hardly notice."""
+        rests = self.world.now - self._rough_at > _ROUGH_NS
+        return rests and not self._rough and self.active <= 1
+
+    def changed(self) -> None:
+        super().changed()
+        self.on_change()
+
     def _remember(self) -> None:
         self.changed()
+        self.units_changed_at = self.world.now
         self._units = units_of(self.instances, self.groups)
         self.vip_keys = {key for unit in self._units for key in unit.keys}
         slowest: dict[int, InstancePlan] = {}
@@ -104,6 +135,10 @@ class Scenario(KernelFaults, MastershipFaults):
                 if plan.priorities[at] == OWNER_PRIORITY
                 for vip in plan.vips
             )
+            if self.cluster is not None:
+                host.channel, host.paths = self.channel, self.cluster.paths
+                host.speaks = self.cluster.speaks[at]
+                host.on_step = self.step
             host.boot()
             self.world.after(self.world.between(0, 2 * SECOND_NS), host.start)
         self._plan_next()
@@ -111,6 +146,7 @@ class Scenario(KernelFaults, MastershipFaults):
     def heal(self) -> None:
         """End of the fault phase: everything works from now on."""
         self.healing = True
+        self.tripwire = None
         for number in list(self._mends):
             self._end(number)
         for host in self.hosts:
@@ -152,8 +188,20 @@ class Scenario(KernelFaults, MastershipFaults):
         self.active += 1
         self.changed()
         number = self._count
+        if kind not in _GENTLE:
+            self._rough += 1
+            self._rough_at = self.world.now
+            mend = self._smoothing(mend)
         self._mends[number] = mend
         self.world.after(duration, self._end, number)
+
+    def _smoothing(self, mend: Mend) -> Mend:
+        def mend_and_rest() -> None:
+            self._rough -= 1
+            self._rough_at = self.world.now
+            mend()
+
+        return mend_and_rest
 
     def _end(self, number: int) -> None:
         mend = self._mends.pop(number, None)
@@ -280,6 +328,11 @@ class Scenario(KernelFaults, MastershipFaults):
             delay = self.world.between(0, 1500 * MILLISECOND_NS)
             self.world.after(delay, self._reload_on, host, checks)
         return 1600 * MILLISECOND_NS, nothing
+
+    def reload_cluster(self, plan: ClusterPlan) -> Fault:
+        """All hosts take the new section over, one after the other."""
+        self.cluster = plan
+        return self._reload((self.instances, self.groups))
 
     def _reload_on(self, host: Host, checks: Sequence[str]) -> None:
         if host.supervisor is not None:

@@ -3,7 +3,7 @@
 It lives as long as the daemon. A new one knows nothing of its checks until each has given its
 first verdict; a new engine under the same supervisor is told everything at once. Maintenance and
 held units survive on disk (``Host.maintenance``, ``Host.held``); how often a unit was told to
-step down is counted anew by each daemon.
+step down, or was put on a node, is counted anew by each daemon.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vipd.core.events import HealthReported, OrdersGiven
-from vipd.model import MILLISECOND_NS, SECOND_NS, Health, Orders, Verdict
+from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, Health, Orders, PinOrder, Verdict
 
 if TYPE_CHECKING:
     from vipd.sim.host import Host
@@ -30,6 +30,7 @@ class FakeSupervisor:
         self.alive = True
         self.silent = False
         self.step_downs: dict[str, int] = {}
+        self.pins: dict[str, PinOrder] = {}
         self.verdicts = {name: Verdict(name, Health.UNKNOWN) for name in host.checks}
         for name in host.checks:
             self.world.after(self.world.between(0, host.first_verdict_ns), self._look, name)
@@ -38,7 +39,8 @@ class FakeSupervisor:
     @property
     def orders(self) -> Orders:
         counts = tuple(sorted(self.step_downs.items()))
-        return Orders(self.host.maintenance, tuple(sorted(self.host.held)), counts)
+        pins = tuple(self.pins[unit] for unit in sorted(self.pins))
+        return Orders(self.host.maintenance, tuple(sorted(self.host.held)), counts, pins)
 
     def first_words(self) -> tuple[OrdersGiven, HealthReported]:
         """What a new engine is told before its configuration."""
@@ -59,6 +61,11 @@ class FakeSupervisor:
     def tell_orders(self) -> None:
         if self.host.engine is not None:
             self.host.engine.told_by_supervisor(OrdersGiven(self.orders))
+
+    def order_pin(self, unit: str, node: str, for_ns: Duration) -> None:
+        count = self.pins[unit].count + 1 if unit in self.pins else 1
+        self.pins[unit] = PinOrder(unit, node, count, for_ns)
+        self.tell_orders()
 
     def begins_anew(self, check: str) -> None:
         """A reload changed what the check does: nothing is known of it until it has run."""

@@ -1,0 +1,401 @@
+"""What every step of every host of a cluster must keep, by somebody who knows the truth.
+
+*Whole* means: nothing is cut, lost or slow anywhere, no process is frozen or was killed with VIPs
+left behind, and that has been so for long enough (``settle_ns``) that nobody can still act on what
+was. Only then can plain cluster mode promise one holder; a cut between two nodes means two.
+
+=====================  =========================================================================
+two-holders            while the world is whole no VIP is on two hosts, not for a nanosecond
+term-back              the term that a node reports for a unit never goes back in one life
+term-shared            while the world is whole no two nodes are master in the same term
+stale-obeyed           what makes its receiver act moves nothing if it has a nonce that was not told
+                       lately, is about another life's mastership, or about a term that is over
+live-master-replaced   nobody takes over from a master whose adverts get through, but from itself
+handover-gap           a planned handover in a quiet cluster: somebody holds the VIPs again within
+                       ``gap_ns``
+will-late              what is done to the network or the kernel for a mastership is done after the
+                       will that covers it was kept
+will-incomplete        a dead engine's will names each of its masterships for priority 0 ...
+will-unheard           ... and, if somebody fit is known, a successor for it
+will-unfounded         ... and no router that was not master
+=====================  =========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from vipd.core.actions import Action, AddAddresses, SendMessage
+from vipd.core.events import Event, MessageHeard, MessageRejected
+from vipd.core.unit import Unit
+from vipd.members import (
+    Go,
+    Goodbye,
+    Heartbeat,
+    Nonce,
+    Owner,
+    Refused,
+    Taken,
+    Tombstone,
+    TransferRequest,
+)
+from vipd.model import (
+    MILLISECOND_NS,
+    SECOND_NS,
+    ClaimState,
+    Duration,
+    Instant,
+    Note,
+    Reason,
+    State,
+    VipKey,
+    format_address,
+)
+from vipd.sim.convergence import settle_ns
+from vipd.sim.network import ADVERTS
+from vipd.sim.plans import UnitPlan
+
+if TYPE_CHECKING:
+    from vipd.sim.engine import FakeEngine
+    from vipd.sim.host import Host
+    from vipd.sim.scenario import Scenario
+    from vipd.sim.world import World
+
+_ACTING = (TransferRequest, Go, Taken, Refused, Tombstone, Goodbye)
+_PLANNED = frozenset(
+    each.value for each in (Reason.SWITCHOVER, Reason.MAINTENANCE, Reason.PREEMPTED, Reason.STOPPED)
+)
+_NAMED = frozenset(each.value for each in (Reason.HANDED_OVER, Reason.HANDOVER_FAILED))
+_HICCUPS_NS = 70 * MILLISECOND_NS
+_SLACK_NS = 100 * MILLISECOND_NS
+_TAKES_NS = 30 * MILLISECOND_NS
+
+
+class Nonces:
+    """What one engine told its peers, and when last, by its own clock."""
+
+    def __init__(self) -> None:
+        self._told: dict[Nonce, Instant] = {}
+
+    def told(self, nonce: Nonce, now: Instant) -> None:
+        self._told[nonce] = now
+
+    def is_stale(self, nonce: Nonce, period_ns: Duration, now: Instant) -> bool:
+        told_at = self._told.get(nonce)
+        return told_at is None or now - told_at > 2 * period_ns + _SLACK_NS
+
+
+class ClusterJudge:
+    """One for all hosts; ``whole_since`` is kept current by ``look``."""
+
+    def __init__(self, world: World, scenario: Scenario) -> None:
+        self.world = world
+        self.scenario = scenario
+        self.hosts: Sequence[Host] = scenario.hosts
+        self.whole_since: Instant = 0
+        self.adverts_whole_since: Instant = 0
+        self._nonces: dict[FakeEngine, Nonces] = {}
+        self._terms: dict[tuple[Owner, str], int] = {}
+        self._units: dict[tuple[Owner, str], Unit] = {}
+        self._masters: dict[tuple[str, int], FakeEngine] = {}
+        self._before: object = None
+        self._stale = ""
+        self.on_request: Callable[[FakeEngine, TransferRequest], None] = _ignore
+        self._vacant: dict[str, Instant] = {}
+        self._planned: dict[str, Instant] = {}
+
+    # --- the truth ----------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Is the world whole at this instant? Called in every sweep and at every fault."""
+        frozen = any(host.running and not host.lively for host in self.hosts)
+        ghosts = any(not host.running and host.holds_tagged() for host in self.hosts)
+        refused = any(host.netlink_errno or host.send_errno for host in self.hosts)
+        channel = self.scenario.channel
+        late = channel.loses or channel.delays
+        if frozen or ghosts or refused or late or not self.scenario.network.is_whole:
+            self.whole_since = self.world.now
+        if not self.scenario.network.carries_adverts:
+            self.adverts_whole_since = self.world.now
+
+    def is_whole(self, unit: UnitPlan) -> bool:
+        self.look()
+        slowest = self.scenario.slowest(unit)
+        foreign = self.scenario.foreign_at
+        quiet = foreign < 0 or self.world.now - foreign > settle_ns(slowest)
+        cluster = self.scenario.cluster
+        wait_ns = settle_ns(slowest) + (0 if cluster is None else cluster.heartbeat_timeout_ns)
+        return quiet and self.world.now - self.whole_since > wait_ns
+
+    def _plan(self, name: str) -> UnitPlan | None:
+        return next((unit for unit in self.scenario.units if unit.name == name), None)
+
+    # --- holders ------------------------------------------------------------------------------
+
+    def address_changed(self, host: Host, key: VipKey) -> None:
+        unit = next((each for each in self.scenario.units if key in each.keys), None)
+        if unit is None:
+            return
+        holders = [each for each in self.hosts if key in each.kernel.tagged]
+        if len(holders) > 1 and host in holders and self.is_whole(unit):
+            names = ", ".join(each.name for each in holders)
+            text = f"{format_address(key[1])} of {unit.name} is on {names}"
+            self.world.violated("two-holders", text)
+        self._judge_gap(unit)
+
+    def _judge_gap(self, unit: UnitPlan) -> None:
+        now = self.world.now
+        held = any(unit.keys <= each.kernel.tagged for each in self.hosts)
+        if held:
+            self._vacant.pop(unit.name, None)
+            if unit.name in self._planned:
+                began = self._planned.pop(unit.name)
+                self.world.coverage["handovers timed"] += 1
+                self._measure(now - began)
+        elif unit.name not in self._vacant:
+            self._vacant[unit.name] = now
+
+    def _measure(self, gap_ns: Duration) -> None:
+        worst = self.world.coverage["longest gap, ms"]
+        self.world.coverage["longest gap, ms"] = max(worst, gap_ns // MILLISECOND_NS)
+
+    @property
+    def gap_ns(self) -> Duration:
+        """Two netlink batches, two messages, and the wake-ups that may be late."""
+        options = self.scenario.options
+        hiccups = _HICCUPS_NS if options.hiccup_chance else 0
+        slowest = 3 * self.scenario.network.slowest_ns + 3 * options.netlink_ns[1]
+        return _TAKES_NS + slowest + hiccups + options.late_ipv6_ns
+
+    def gives(self, engine: FakeEngine, note: Note) -> None:
+        """It leaves MASTER by decision: in a quiet cluster somebody fit takes it at once."""
+        unit = self._plan(note.instance)
+        if unit is None or note.fields["reason"] not in _PLANNED or not self.is_whole(unit):
+            return
+        if self._is_quiet(engine, unit):
+            self._planned[unit.name] = self.world.now
+            self.world.after(self.gap_ns, self._judge_taken, unit, self.world.now)
+
+    def _is_quiet(self, engine: FakeEngine, unit: UnitPlan) -> bool:
+        """Nothing else is going on, and another host could take the unit."""
+        if not self.scenario.is_quiet:
+            return False
+        for host in self.hosts:
+            other = host.engine
+            if other is None or host.engine is engine or host.maintenance:
+                continue
+            known = other.node.units.get(unit.name)
+            disturbed_at = max(host.disturbed_at, engine.host.disturbed_at)
+            settled = self.world.now - disturbed_at > 3 * SECOND_NS
+            if settled and known is not None and known.election.state is State.BACKUP:
+                return True
+        return False
+
+    def _judge_taken(self, unit: UnitPlan, since: Instant) -> None:
+        if self._planned.get(unit.name) != since:
+            return
+        del self._planned[unit.name]
+        if self.scenario.units_changed_at > since or self.whole_since > since:
+            return
+        if not self.scenario.is_quiet:
+            return
+        states = ", ".join(f"{h.name} {_state(h, unit.name)}" for h in self.hosts)
+        text = f"nobody holds {unit.name} {self.gap_ns / MILLISECOND_NS:.0f} ms later ({states})"
+        self.world.violated("handover-gap", text)
+
+    # --- what is said -------------------------------------------------------------------------
+
+    def started(self, engine: FakeEngine) -> None:
+        self._nonces[engine] = Nonces()
+
+    def says(self, engine: FakeEngine, action: SendMessage) -> None:
+        message = action.message
+        if isinstance(message, Heartbeat):
+            self._nonces[engine].told(message.nonce, engine.now())
+            self._judge_terms(engine, message)
+        elif isinstance(message, Go):
+            engine.host.on_step(engine, "go-said")
+        elif isinstance(message, Taken):
+            engine.host.on_step(engine, "taken-said")
+        elif isinstance(message, TransferRequest):
+            self.on_request(engine, message)
+
+    def _judge_terms(self, engine: FakeEngine, beat: Heartbeat) -> None:
+        owner = engine.identity.owner
+        for report in beat.units:
+            key = (owner, report.unit)
+            if engine.node.units.get(report.unit) is not self._units.get(key):
+                self._units[key] = engine.node.units[report.unit]  # a reload made it anew
+                self._terms.pop(key, None)
+            where = f"{engine.host.name} {report.unit}: term {report.term}"
+            if report.term < self._terms.get(key, 0):
+                self.world.violated("term-back", f"{where}, and {self._terms[key]} before")
+            self._terms[key] = report.term
+            if report.state is not State.MASTER:
+                continue
+            first = self._masters.get((report.unit, report.term))
+            self._masters[report.unit, report.term] = engine
+            unit = self._plan(report.unit)
+            if first is None or first is engine or unit is None or not self.is_whole(unit):
+                continue
+            known = first.node.units.get(report.unit) if first.alive else None
+            if known is not None and known.election.state is State.MASTER:
+                self.world.violated("term-shared", f"{where}, and so is {first.host.name}")
+
+    # --- what is heard ------------------------------------------------------------------------
+
+    def hears(self, engine: FakeEngine, event: MessageHeard | MessageRejected) -> None:
+        """Before the core sees it."""
+        self._stale = ""
+        if isinstance(event, MessageRejected):
+            self.world.coverage[f"discarded {event.reason.value}"] += 1
+            return
+        message = event.received.message
+        if isinstance(message, Go):
+            engine.host.on_step(engine, "go-heard")
+        if isinstance(message, _ACTING):
+            self._stale = self._why_stale(engine, event)
+            if self._stale:
+                self.world.coverage["stale messages"] += 1
+                self._before = _standing(engine)
+
+    def _why_stale(self, engine: FakeEngine, event: MessageHeard) -> str:
+        """Why the message is about nothing that is; empty: it may be about something."""
+        message, own = event.received.message, engine.identity.owner
+        if not isinstance(message, _ACTING):
+            return ""
+        cluster = self.scenario.cluster
+        interval_ns = 0 if cluster is None else cluster.heartbeat_interval_ns
+        period_ns = max(SECOND_NS, 3 * interval_ns)
+        if self._nonces[engine].is_stale(message.nonce, period_ns, engine.now()):
+            return "a nonce that was not told lately"
+        if isinstance(message, TransferRequest | Taken) and message.owner != own:
+            return "another life's mastership"
+        if isinstance(message, Go | Tombstone):
+            over = [
+                gift.unit
+                for gift in message.gifts
+                if gift.term < self._terms.get((own, gift.unit), 0)
+            ]
+            if over and len(over) == len(message.gifts) and isinstance(message, Go):
+                return "a term that is over"
+        return ""
+
+    def after(self, engine: FakeEngine, event: Event, actions: tuple[Action, ...]) -> None:
+        if self._stale and isinstance(event, MessageHeard):
+            why, self._stale = self._stale, ""
+            if _standing(engine) != self._before:
+                kind = type(event.received.message).__name__
+                text = f"{engine.host.name}: {kind} of {event.received.sender.node}, {why}"
+                self.world.violated("stale-obeyed", text)
+        for action in actions:
+            if type(action) is AddAddresses:
+                self._judge_covered(engine, action)
+
+    # --- takeovers ----------------------------------------------------------------------------
+
+    def takes(self, engine: FakeEngine, note: Note) -> None:
+        """A backup became master: from whom?"""
+        unit = self._plan(note.instance)
+        if note.fields["reason"] in _NAMED or unit is None:
+            return
+        for host in self.hosts:
+            if host is not engine.host and self._is_heard(host, engine.host, unit):
+                text = f"{engine.host.name} took {unit.name} ({note.fields['reason']})"
+                self.world.violated(
+                    "live-master-replaced", f"{text} from {host.name}, whose adverts get through"
+                )
+
+    def _is_heard(self, host: Host, by: Host, unit: UnitPlan) -> bool:
+        """Has ``host`` been a working master for long, and do its adverts reach ``by``?"""
+        twin = host.judge.twins.get(host, {}).get(unit.name)
+        known = None if host.engine is None else host.engine.node.units.get(unit.name)
+        if twin is None or known is None or not host.lively:
+            return False
+        now, down = self.world.now, self.scenario.slowest(unit).longest_down_ns
+        since = max(twin.became_at, host.disturbed_at, by.disturbed_at)
+        since = max(since, self.adverts_whole_since, self.scenario.foreign_at)
+        if self.scenario.foreign_active or now - since < 2 * down + SECOND_NS:
+            return False
+        if self.scenario.units_changed_at > now - 2 * down - SECOND_NS:
+            return False
+        if known.election.state is not State.MASTER or known.claim.state is not ClaimState.PRESENT:
+            return False
+        network = self.scenario.network
+        cut = any(network.is_cut(host, by, m.interface, ADVERTS) for m in unit.members)
+        up = all(host.link_is_up(m.interface) for m in unit.members)
+        hears = all(by.link_is_up(m.interface) for m in unit.members)
+        return up and hears and not cut and not host.send_errno
+
+    # --- the last will ------------------------------------------------------------------------
+
+    def _judge_covered(self, engine: FakeEngine, order: AddAddresses) -> None:
+        unit = engine.node.units.get(order.instance)
+        if unit is None or unit.election.state is not State.MASTER:
+            return
+        missing = _unnamed(engine, unit)
+        if missing:
+            text = f"{engine.host.name}: VIPs of {sorted(missing)} are added before that"
+            self.world.violated("will-late", text)
+
+    def dies(self, engine: FakeEngine) -> None:
+        """SIGKILL: what was kept is all that is left of its knowledge."""
+        goodbyes = {each.instance for each in engine.will.goodbyes}
+        named = {gift.unit for _, stone in engine.will.tombstones for gift in stone.gifts}
+        where = engine.host.name
+        masters: set[str] = set()
+        for name, unit in engine.node.units.items():
+            leads = unit.election.state is State.MASTER
+            if leads or not unit.is_released:
+                masters |= set(unit.routers)
+            if not leads:
+                continue
+            self.world.coverage["wills of masters"] += 1
+            missing = _unnamed(engine, unit)
+            if missing:
+                self.world.violated("will-incomplete", f"{where} {name}: without {sorted(missing)}")
+            plan = self._plan(name)
+            if plan is not None and name not in named and self._has_successor(engine, plan):
+                self.world.violated("will-unheard", f"{where} {name}: no successor is named")
+        configured = {name for unit in engine.node.units.values() for name in unit.routers}
+        masters |= {member.name for member in engine.node.routers()} - configured  # still leaving
+        unfounded = goodbyes - masters
+        if unfounded:
+            self.world.violated("will-unfounded", f"{where}: priority 0 for {sorted(unfounded)}")
+
+    def _has_successor(self, engine: FakeEngine, unit: UnitPlan) -> bool:
+        twin = engine.host.judge.twins[engine.host].get(unit.name)
+        young = twin is None or self.world.now - twin.became_at < SECOND_NS
+        if young or not self.is_whole(unit):
+            return False
+        for host in self.hosts:
+            if host is engine.host or host.engine is None or host.maintenance:
+                continue
+            known = host.engine.node.units.get(unit.name)
+            rests = self.world.now - max(host.disturbed_at, self.scenario.changed_at) > SECOND_NS
+            if known is not None and known.election.state is State.BACKUP and rests:
+                return True
+        return False
+
+
+def _unnamed(engine: FakeEngine, unit: Unit) -> set[str]:
+    """Routers of the unit that could speak, and of which the will says nothing."""
+    speaking = {name for name, router in unit.routers.items() if router.source is not None}
+    return speaking - {each.instance for each in engine.will.goodbyes}
+
+
+def _standing(engine: FakeEngine) -> object:
+    """All of an engine that a message could move."""
+    return tuple(
+        (name, unit.election.state, unit.claim.state) for name, unit in engine.node.units.items()
+    )
+
+
+def _state(host: Host, name: str) -> str:
+    unit = None if host.engine is None else host.engine.node.units.get(name)
+    return "down" if unit is None else unit.election.state.value
+
+
+def _ignore(_engine: FakeEngine, _request: TransferRequest) -> None:
+    """Nobody counts requests."""
