@@ -8,7 +8,7 @@ Where alarms come from:
 
 * Who watches a thing *sets* its alarm: a text raises it, None clears it.
 * What the engine finds comes with its snapshots, and is replaced by the next one (``take``). In
-  cluster mode one is taken every second, so that nobody needs to ask for the alarm to be raised.
+  cluster mode they are taken regularly, so that nobody needs to ask for an alarm to be raised.
 * A sign that repeats while the trouble lasts, and has no end of its own, *is seen*: the alarm
   ends when the sign has stayed away for ``QUIET_NS``. The core repeats such a sign at most once a
   minute, so that is two and a half minutes.
