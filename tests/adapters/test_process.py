@@ -59,6 +59,15 @@ def test_round_robin_or_the_reason_why_not() -> None:
         assert obtained.startswith("nice -20, SCHED_RR refused: ")
 
 
+@pytest.mark.realroot
+def test_who_hurries_is_ahead_of_ordinary_programs_and_its_children_are_not() -> None:
+    shows = "print(os.getpriority(os.PRIO_PROCESS, 0), end='|', flush=True)"
+    in_grandchild = f"import os; {shows}"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {in_grandchild!r}])"
+    assert in_child(f"hurry('auto'); {shows}; {child}") == "-10|0|"
+    assert in_child(f"hurry('off'); {shows}; {child}") == "0|0|"
+
+
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="realtime"):
         raise_priority("fast")

@@ -10,6 +10,7 @@ and its maximum far worse. In a cgroup without real-time budget, SCHED_RR is ref
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import gc
@@ -23,7 +24,7 @@ from typing import NoReturn
 from vipd.errors import AdapterError
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-_NICEST = -20
+_NICEST, _HURRIED = -20, -10
 _CAPABILITY_VERSION = 0x20080522
 _CAPABILITY_SETS = struct.Struct("6I")  # effective, permitted, inheritable; then bits 32 to 63
 _ROUND_ROBIN_PRIORITY = 50
@@ -57,6 +58,20 @@ def raise_priority(mode: str) -> str:
         refusal = _explain(error.errno or 0, "CAP_SYS_NICE or a real-time budget of the cgroup")
         return f"{_be_nicest()}, SCHED_RR refused: {refusal}"
     return f"SCHED_RR {_ROUND_ROBIN_PRIORITY}"
+
+
+def hurry(mode: str) -> None:
+    """For the supervisor: ahead of ordinary programs, behind the engine; its children are neither.
+
+    It acts when the engine dies, which is when the machine may be at its busiest.
+    """
+    if mode == "off":
+        return
+    with contextlib.suppress(OSError):  # as punctual as it can be
+        # Reset on fork: hooks, checks and the journal's thread begin as ordinary programs.
+        policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, _HURRIED)
 
 
 def _be_nicest() -> str:

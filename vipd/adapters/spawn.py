@@ -118,7 +118,8 @@ def start(
         "LOGNAME": account.name,
         **environment,
     }
-    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    resets = os.sched_getscheduler(0) & os.SCHED_RESET_ON_FORK  # then children begin at 0
+    nice = 0 if resets else os.getpriority(os.PRIO_PROCESS, 0)
     chain = [*renouncing(account, _oom_score_adj(), nice), *command]
     if gate is not None:
         chain = [*_GATE, *chain]

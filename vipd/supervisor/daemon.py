@@ -26,6 +26,7 @@ from vipd.adapters.clock import boottime_ns
 from vipd.adapters.identity import NOBODY, Identities
 from vipd.adapters.journal_entry import Query
 from vipd.adapters.page import create_page
+from vipd.adapters.process import hurry
 from vipd.adapters.systemd import ServiceManager
 from vipd.errors import AdapterError
 from vipd.ipc import (
@@ -109,6 +110,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        hurry(self._compiled.state.realtime)
         self._carry_out_will("an earlier run")
         leftovers.remember(self._runtime_dir, [self._config])
         self._staff = Staff(
