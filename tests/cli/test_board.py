@@ -263,6 +263,15 @@ def test_without_an_answer_the_last_one_stays_and_its_age_is_told(node: FakeDaem
     assert "cluster shop: 3 nodes, all heard" in lines
 
 
+def test_without_an_answer_times_stand_still(node: FakeDaemon) -> None:
+    board = Board(everything=False)
+    now = time.time()
+    board.take(ask(node.socket, "/status"), now - 600)
+    assert any(" 4m12s " in line for line in text(board, 24))
+    board.miss("gone")
+    assert any(" 0.0s " in line for line in text(board, 24))  # ten minutes before it began
+
+
 def test_before_any_answer_there_is_only_the_trouble() -> None:
     board = Board(everything=False)
     board.miss("no daemon answers on /run/vipd/control.sock")

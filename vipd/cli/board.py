@@ -91,11 +91,12 @@ class Board:
         if self._trouble:
             parts.append(self._absence(now))
         lines = status.below(shown, with_cures=with_cures)
-        parts += [Text(line, style="bold yellow") for line in status.above(shown, now)]
+        then = self._answered if self._trouble else now  # times of the past stand still
+        parts += [Text(line, style="bold yellow") for line in status.above(shown, then)]
         parts += [Text(line, style="bold red") for line in lines]
         if lines and not with_cures:
             parts.append(Text("what to do about it: `vipd status`", style="dim"))
-        return Group(*parts, *tables(shown, now, width, most_rows))
+        return Group(*parts, *tables(shown, then, width, most_rows))
 
     def _absence(self, now: float) -> Text:
         known = f"; this is {span(now - self._answered)} old" if self._shown is not None else ""
