@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -80,6 +81,21 @@ def test_a_clock_that_is_set_back_does_not_set_lives_back(tmp_path: Path, clock:
 def test_a_host_without_clock_and_file_begins_with_one(tmp_path: Path, clock: Clock) -> None:
     clock.now = 0.0
     assert lives(tmp_path, clock).draw("lb1").owner.incarnation == 1
+
+
+def test_a_power_cut_leaves_the_old_number_or_the_new_one(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new number is on the disk before it has the name, and the name before the engine runs."""
+    (tmp_path / FILE_NAME).write_text("7\n")
+    synced: list[tuple[bool, str]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), kept(tmp_path)))
+
+    monkeypatch.setattr(identity.os, "fsync", fsync)
+    lives(tmp_path, clock).draw("lb1")
+    assert synced == [(False, "7\n"), (True, f"{NOW}\n")]
 
 
 def test_nonce_and_seed_are_drawn_anew(tmp_path: Path, clock: Clock) -> None:
