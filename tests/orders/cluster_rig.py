@@ -208,7 +208,7 @@ class Cluster:
 
     def _offer(self, unit: str, host: Host, others: list[Host]) -> None:
         if not others:
-            self._stand(unit, host, Reason.HANDOVER_FAILED)
+            self.stand(unit, host, Reason.HANDOVER_FAILED)
             return
         best = others.pop()
         if best.deaf:
@@ -221,11 +221,11 @@ class Cluster:
 
     def _take(self, unit: str, best: Host, host: Host, others: list[Host]) -> None:
         if self._fit(best, unit):
-            self._stand(unit, best, Reason.HANDED_OVER)
+            self.stand(unit, best, Reason.HANDED_OVER)
         else:
             self._offer(unit, host, others)
 
-    def _stand(self, unit: str, host: Host, reason: Reason) -> None:
+    def stand(self, unit: str, host: Host, reason: Reason) -> None:
         place = host.places[unit]
         term = 1 + max(each.places[unit].term for each in self.hosts.values())
         for each in self.hosts.values():

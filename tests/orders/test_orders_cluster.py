@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -97,6 +99,18 @@ def test_a_pin_outlives_the_restart_of_the_node_that_it_was_given_on(
     with pytest.raises(TimeoutError):
         wait_for(nodes["lb1"].holds_any, 2.0, "it stays where it was put, as it should")
     assert holders(nodes) == ["lb3"]
+
+
+def test_an_engine_that_starts_again_does_not_repeat_an_order(nodes: dict[str, VipdNode]) -> None:
+    """Its supervisor tells it what it once ordered; the pin of that has been ended elsewhere."""
+    assert order(nodes["lb1"], "switchover", "web", "--to", "lb2")[0] == 0
+    assert order(nodes["lb3"], "switchover", "web", "--auto")[0] == 0
+    wait_for(lambda: holders(nodes) == ["lb1"], PATIENCE_S, "lb1 does not take it back")
+    killed = nodes["lb1"].engine_pid()
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: nodes["lb1"].engine_pid() not in (0, killed), PATIENCE_S, "no next engine")
+    wait_for(lambda: holders(nodes) == ["lb1"], PATIENCE_S, "lb1 does not take it back")
+    assert [node.status()["pin"] for node in nodes.values()] == [{}, {}, {}]
 
 
 def test_a_frozen_node_does_not_take_it_and_the_pin_goes(nodes: dict[str, VipdNode]) -> None:

@@ -177,7 +177,7 @@ def test_a_unit_without_master_gets_one(cluster: Cluster, operators: dict[str, O
     """Nobody hands over then: whoever is pinned stands by the election's own rules."""
     _break(cluster.hosts["lb1"], "fault")
     cluster.at(
-        NOW_NS + SECOND_NS, lambda: cluster._stand("web", cluster.hosts["lb2"], Reason.STARTUP)
+        NOW_NS + SECOND_NS, lambda: cluster.stand("web", cluster.hosts["lb2"], Reason.STARTUP)
     )
     assert switch(cluster, operators, "lb3", to="lb2")["done"] is True
 
@@ -350,10 +350,38 @@ def test_maintenance_that_nobody_relieves_is_withdrawn(
     cluster.hosts["lb2"].deaf = cluster.hosts["lb3"].deaf = True
     said = maintain(cluster, operators, "lb1")
     assert said["done"] is False
-    assert "web: nobody took over; lb1 is master (handover-failed)" in said["sentence"]
-    assert "maintenance was taken back" in said["sentence"]
+    assert said["sentence"] == (
+        "web: nobody took over; lb1 is master (handover-failed); "
+        "api: nobody took over; lb1 is master (handover-failed); maintenance was taken back"
+    )
     assert not operators["lb1"].orders.maintenance
     assert masters(cluster) == ["lb1"]
+
+
+def test_a_unit_that_nobody_has_is_waited_for_after_the_withdrawal(
+    cluster: Cluster, operators: dict[str, Operator]
+) -> None:
+    """Its successor died in the moment of taking it."""
+    lb1 = cluster.hosts["lb1"]
+
+    def drop(unit: str, host: Host, preferred: str, reason: Reason) -> None:
+        host.places[unit].state, host.places[unit].reason = State.BACKUP, reason.value
+
+    def stand_once_allowed() -> None:
+        if lb1.orders.maintenance:
+            cluster.at(cluster.now_ns + SECOND_NS, stand_once_allowed)
+        else:
+            for unit in lb1.places:
+                cluster.stand(unit, lb1, Reason.MASTER_SILENT)
+
+    cluster.give = drop  # type: ignore[method-assign]
+    cluster.at(NOW_NS + 4 * SECOND_NS, stand_once_allowed)
+    said = maintain(cluster, operators, "lb1")
+    assert said["done"] is False
+    assert "web: nobody took over; no node is master" in said["sentence"]
+    assert said["sentence"].endswith(
+        "maintenance was taken back; web: lb1 is master; api: lb1 is master"
+    )
 
 
 def test_force_keeps_maintenance_even_so(cluster: Cluster, operators: dict[str, Operator]) -> None:

@@ -153,7 +153,7 @@ class ClusterCommands:
         trouble = await self._order()
         tables, outcomes = await self._watch_relief(cluster, given, ordered_ns)
         told = [order_answers.relief(tables[unit], outcomes[unit]) for unit in given]
-        left = {unit: given[unit] for unit in given if outcomes[unit].fate is not Fate.TAKEN}
+        left = {unit: tables[unit] for unit in given if outcomes[unit].fate is not Fate.TAKEN}
         if left and not force:
             return await self._withdraw(cluster, left, told)
         lasts = f"in maintenance {order_answers.span(for_s)}"
@@ -174,13 +174,16 @@ class ClusterCommands:
         self._book.maintenance = None
         ordered_ns = self._means.now_ns()
         trouble = await self._order()
+        told = [*told, "maintenance was taken back"]
+        waiting = {unit for unit, table in left.items() if table.master is None}
         tables = dict(left)
-        async for found in self._watch(cluster, ordered_ns):
-            tables |= {unit: found[unit] for unit in left.keys() & found.keys()}
-            if all(table.master is not None for table in tables.values()):
-                break
-        masters = [order_answers.whose(tables[unit]) for unit in left]
-        return answer(False, "; ".join([*told, "maintenance was taken back", *masters]), trouble)
+        if waiting:
+            async for found in self._watch(cluster, ordered_ns):
+                tables |= {unit: found[unit] for unit in waiting & found.keys()}
+                if all(tables[unit].master is not None for unit in waiting):
+                    break
+        told += [order_answers.whose(tables[unit]) for unit in left if unit in waiting]
+        return answer(False, "; ".join(told), trouble)
 
     async def _watch_relief(
         self, cluster: ClusterConfig, given: Mapping[str, Table], ordered_ns: Instant
