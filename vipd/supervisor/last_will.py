@@ -109,7 +109,7 @@ def _execute(will: Will, page: Page, runtime_dir: Path) -> Execution:
         for tombstone in will.tombstones:
             sender.send_tombstone(tombstone)
         age_ns = gone - page.last_turn
-        timely = [each for each in will.goodbyes if 0 <= age_ns <= each.good_for_ns]
+        timely = [each for each in will.goodbyes if _is_timely(each, age_ns)]
         for goodbye in timely:
             sender.send_goodbye(goodbye)
         sent = boottime_ns()
@@ -121,7 +121,7 @@ def _execute(will: Will, page: Page, runtime_dir: Path) -> Execution:
         removed=removed,
         told=_distinct(each.to for each in will.tombstones),
         goodbyes=_distinct(each.instance for each in timely),
-        too_late=_distinct(each.instance for each in will.goodbyes if age_ns > each.good_for_ns),
+        too_late=_distinct(each.instance for each in will.goodbyes if not _is_timely(each, age_ns)),
         refusals=refusals,
         left_out=will.left_out,
         prepared_ns=prepared - begin,
@@ -137,6 +137,10 @@ def execute_left(runtime_dir: Path) -> Execution:
     """
     found = find_page(runtime_dir / FILE_NAME, PAGE_SIZE)
     return execute(None if found is None else Page(found.buffer), runtime_dir)
+
+
+def _is_timely(goodbye: Goodbye, age_ns: Duration) -> bool:
+    return 0 <= age_ns <= goodbye.good_for_ns
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:
