@@ -141,11 +141,12 @@ def test_a_signal_ends_it_in_order(terminal: Terminal, number: signal.Signals) -
     assert terminal.is_as_before()
 
 
-def test_ctrl_z_does_not_leave_the_terminal_behind(terminal: Terminal) -> None:
-    terminal.press(b"\x1a")
-    terminal.read_until("cluster shop", len(terminal.output))  # it goes on drawing
+def test_ctrl_z_cannot_leave_the_terminal_behind(terminal: Terminal) -> None:
+    characters = termios.tcgetattr(terminal.slave)[6]
+    assert characters[termios.VSUSP] == b"\x00"  # no key suspends
     terminal.press(b"q")
     assert terminal.end() == 0
+    assert terminal.is_as_before()
 
 
 def test_keys_are_not_echoed(terminal: Terminal) -> None:

@@ -276,6 +276,20 @@ def test_what_needs_an_eye_comes_first_and_by_name(many: FakeDaemon) -> None:
     assert sum("vip-07" in line for line in drawn(many, most_rows=40)) == 3  # unit, instance, FAULT
 
 
+@pytest.mark.parametrize("masters", [0, 2])
+def test_a_unit_without_one_master_is_unusual(node: FakeDaemon, masters: int) -> None:
+    states = [State.MASTER] * masters + [State.BACKUP] * (2 - masters)
+    nodes = [
+        member(name, said("web", state)) for name, state in zip(("a", "b"), states, strict=True)
+    ]
+    node.cluster = of(*nodes)
+    (block,) = cluster.blocks(shown(node))
+    assert not block.is_usual
+    node.cluster = of(member("a", said("web", State.MASTER)), member("b", said("web")))
+    (block,) = cluster.blocks(shown(node))
+    assert block.is_usual
+
+
 def test_trouble_of_all_units_is_told_once(many: FakeDaemon) -> None:
     assert many.cluster is not None
     first, own = many.cluster.members
