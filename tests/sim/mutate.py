@@ -58,6 +58,7 @@ def attempt(mutation: Mutation, runs: int = RUNS) -> Outcome:
         target.write_text(target.read_text().replace(mutation.old, mutation.new))
         command = [sys.executable, "-B", "-m", "vipd.sim", "--quiet", "--no-tail"]
         command += ["--seed", str(mutation.seed), "--runs", str(runs)]
+        command += ["--mode", "cluster" if mutation.cluster else "plain"]
         try:
             ended = subprocess.run(
                 command, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -66,7 +67,7 @@ def attempt(mutation: Mutation, runs: int = RUNS) -> Outcome:
             return Outcome(mutation, False, f"nothing found in {SECONDS} s")
     named = _FOUND.search(ended.stdout)
     if ended.returncode == 1 and named:
-        if run(int(named[1])).violation is not None:
+        if run(int(named[1]), cluster=mutation.cluster).violation is not None:
             return Outcome(mutation, False, f"seed {named[1]} is violated without it as well")
         return Outcome(mutation, True, f"{named[2]} (seed {named[1]})")
     last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]

@@ -10,6 +10,7 @@ class Mutation:
     """``old`` occurs exactly once in ``file``; ``new`` takes its place in a copy of the package.
 
     ``seed`` is where a search begins that finds it soon; any other start would find it later.
+    ``cluster``: a rule of clusters, so clusters are what is run.
     """
 
     id: str
@@ -18,3 +19,4 @@ class Mutation:
     old: str
     new: str
     seed: int = 1
+    cluster: bool = False

@@ -21,6 +21,18 @@ TAIL_LINES = 60
 _MODES = {"drawn": None, "plain": False, "cluster": True}
 
 
+class Batch:
+    """What the runs of one mode tried."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.coverage: Counter[str] = Counter()
+
+    def add(self, result: Result) -> None:
+        self.runs += 1
+        self.coverage += result.coverage
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vipd.sim", description="simulate whole runs")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
@@ -35,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a violation")
     asked = parser.parse_args(arguments)
 
-    coverage: Counter[str] = Counter()
+    batches = {False: Batch(), True: Batch()}
     violated: list[str] = []
     simulated_ns, started = 0, time.process_time()
     for seed in range(asked.seed, asked.seed + asked.runs):
@@ -45,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
             print(f"FAILED seed {seed}: an exception, see above\nreplay: {_replay(seed, asked)}")
             return FAILED
-        coverage += result.coverage
+        batches[result.options.cluster is not None].add(result)
         simulated_ns += result.simulated_ns
         if not asked.quiet:
             _describe(result)
@@ -58,12 +70,18 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"VIOLATED {each}" for each in violated))
         return VIOLATED
     spent = time.process_time() - started
-    print(report(coverage))
+    for batch in batches.values():
+        print(report(batch.coverage))
     print(
         f"{asked.runs} runs, {simulated_ns / SECOND_NS:.0f} simulated seconds in {spent:.1f} s of "
         f"CPU: every promise was kept"
     )
-    missing = too_little(coverage, asked.runs) if asked.runs >= MINIMUM_RUNS else []
+    missing = [
+        line
+        for cluster, batch in batches.items()
+        if batch.runs >= MINIMUM_RUNS
+        for line in too_little(batch.coverage, batch.runs, cluster=cluster)
+    ]
     for line in missing:
         print(f"tried too little: {line}")
     return UNTRIED if missing else KEPT

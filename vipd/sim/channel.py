@@ -87,7 +87,7 @@ class Channel:
             world.after(delay, self._deliver, datagram)
 
     def replay(self, acts: bool, count: int, within_ns: Duration) -> int:
-        """Play back ``count`` datagrams drawn from what was heard; how many there were."""
+        """Play back ``count`` datagrams drawn from what was heard; how many of them."""
         heard = self.acts if acts else self.recording
         if not heard:
             return 0

@@ -58,7 +58,7 @@ class ClusterPlan:
 
 
 def draw_cluster(rng: random.Random, count: int) -> ClusterPlan:
-    interval_ns = rng.choice((50, 100, 100, 100, 200)) * MILLISECOND_NS
+    interval_ns = rng.choice((50, 100, 100, 200, 200, 200)) * MILLISECOND_NS
     timeout_ns = rng.choice((300, 300, 1000, 1000, 2000)) * MILLISECOND_NS
     mixed = rng.random() < 0.25
     return ClusterPlan(

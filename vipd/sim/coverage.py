@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from vipd.sim.options import FAULT_KINDS
+from vipd.sim.options import CLUSTER_FAULT_KINDS, FAULT_KINDS
 
 MINIMUM_RUNS = 100
 """Smaller batches are not judged."""
@@ -67,11 +67,64 @@ MINIMA_PER_100_RUNS: dict[str, float] = {
 } | {f"fault {kind}": 6 for kind in FAULT_KINDS}
 
 
-def too_little(coverage: Counter[str], runs: int) -> list[str]:
-    """Each minimum that ``runs`` runs did not reach."""
+CLUSTER_MINIMA_PER_100_RUNS: dict[str, float] = {
+    "takeovers": 400,
+    "last wills": 20,
+    "tombstones": 10,
+    "wills of masters": 15,
+    "convergence judged": 500,
+    "convergence judged: groups": 30,
+    "convergence judged: pinned": 5,
+    "handovers timed": 5,
+    "handover offered": 150,
+    "handover taken": 150,
+    "handover refused": 8,
+    "handover failed": 30,
+    "pins ordered": 100,
+    "maintenances withdrawn": 5,
+    "acting messages lost": 15,
+    "acting messages delayed": 15,
+    "datagrams lost": 300,
+    "datagrams replayed": 150,
+    "stale messages": 40,
+    "discarded copy": 10_000,
+    "discarded replay": 300,
+    "discarded old-incarnation": 30,
+    "discarded wrong-key": 5,
+    "foreign adverts": 8,
+    "killed at leaving": 0.5,
+    "killed at released": 0.5,
+    "killed at go-said": 0.5,
+    "killed at go-heard": 0.5,
+    "killed at taken-said": 0.5,
+    "alarm no-standby": 50,
+    "alarm drift": 10,
+    "alarm path-down": 10,
+    "alarm adverts-lost": 1,
+    "alarm foreign-master": 10,
+    "note member-left": 30,
+    "note member-lost": 80,
+    "note pin": 10,
+    "reason handed-over": 150,
+    "reason preempted": 20,
+    "reason handover-failed": 10,
+    "reason adverts-lost": 0.5,
+    "reason master-silent": 60,
+    "reason master-left": 100,
+    "reason maintenance": 15,
+    "reason switchover": 30,
+} | {f"fault {kind}": 3 for kind in CLUSTER_FAULT_KINDS}
+
+
+def minima(*, cluster: bool) -> dict[str, float]:
+    return CLUSTER_MINIMA_PER_100_RUNS if cluster else MINIMA_PER_100_RUNS
+
+
+def too_little(coverage: Counter[str], runs: int, *, cluster: bool = False) -> list[str]:
+    """Each minimum that ``runs`` runs of one mode did not reach."""
     return [
         f"{name}: {coverage[name]} of at least {minimum * runs // 100:.0f}"
-        for name, minimum in MINIMA_PER_100_RUNS.items()
+        for name, minimum in minima(cluster=cluster).items()
         if coverage[name] < minimum * runs // 100
     ]
 

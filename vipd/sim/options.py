@@ -189,7 +189,7 @@ def draw(rng: random.Random, nodes: int | None = None, *, cluster: bool = False)
         first_verdict_ns=rng.choice((50, 1500, 6000)) * MILLISECOND_NS,
         fault_kinds=kinds or (rng.choice(known),),
         fault_gap_ns=rng.choice((1500, 3000, 6000, 9000)) * MILLISECOND_NS,
-        fault_phase_ns=rng.randint(25, 45) * SECOND_NS,
+        fault_phase_ns=rng.randint(*((20, 32) if cluster else (25, 45))) * SECOND_NS,
         delay_ns=(30_000, slow),
         netlink_ns=(50_000, rng.choice((200, 1000, 10_000)) * 1000),
         hiccup_chance=rng.choice((0.0, 0.002, 0.01)),
