@@ -18,10 +18,11 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vipd.core.actions import Action, SendMessage
-from vipd.core.events import MessageHeard, MessageRejected
+from vipd.core.events import Identified, MessageHeard, MessageRejected
 from vipd.core.limiter import NoteLimiter
 from vipd.core.nonces import Nonces
 from vipd.core.pins import Pins
@@ -80,23 +81,28 @@ REFUSED_LIMIT = 3
 _HARMLESS = frozenset({ChannelDiscard.COPY, ChannelDiscard.OWN, ChannelDiscard.DUPLICATE_NODE})
 
 
-class Cluster:
-    """One life of this engine in one cluster.
-
-    ``units`` are the node's, kept current by it; ``named`` also finds those that are leaving.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the cluster needs of its node: its ``units``, kept current by it; ``named``, which also
+    finds those that are leaving; and where actions go.
     """
+
+    units: Mapping[str, Unit]
+    named: Callable[[str], Unit | None]
+    actions: list[Action]
+
+
+class Cluster:
+    """One life of this engine in one cluster."""
 
     def __init__(
         self,
         owner: Owner,
         seed: bytes,
         config: ClusterConfig,
-        units: Mapping[str, Unit],
-        named: Callable[[str], Unit | None],
-        actions: list[Action],
+        node: Surroundings,
         now: Instant,
     ) -> None:
-        self._named = named
         self.owner = owner
         self.config = config
         self.roster = Roster(owner.node, config, now)
@@ -109,8 +115,7 @@ class Cluster:
         self.discarded[STALE] = 0
         self.refused: dict[str, list[tuple[Instant, str]]] = {}
         self.twins: dict[str, Instant] = {}
-        self._units = units
-        self._actions = actions
+        self._units, self._named, self._actions = node.units, node.named, node.actions
         self._limiter = NoteLimiter()
         self._reports: dict[str, UnitReport] = {}
         self._changed: dict[str, int] = {}
@@ -174,8 +179,8 @@ class Cluster:
     def _speak_up(self, now: Instant) -> None:
         """Rule 3."""
         if any(True for _ in self.roster.quiet(now)):
-            for unit in self._units.values():
-                unit.speak_up(self.config.heartbeat_interval_ns, now)
+            for coop in self.cooperations():
+                coop.speak_up(now)
 
     # --- what a beat says ---------------------------------------------------------------------
 
@@ -213,8 +218,8 @@ class Cluster:
             speakers=self._speakers() if full else (),
         )
         self._actions.append(SendMessage(beat))
-        for unit in self._units.values():
-            unit.was_told(now)
+        for coop in self.cooperations():
+            coop.was_told(now)
 
     def _echoes(self, now: Instant) -> tuple[Echo, ...]:
         return tuple(
@@ -226,7 +231,7 @@ class Cluster:
     def _hearings(self, now: Instant) -> tuple[Hearing, ...]:
         return tuple(
             Hearing(instance, node, now - at)
-            for coop in self._cooperations()
+            for coop in self.cooperations()
             for (instance, node), at in coop.heard_on.items()
             if now - at < HEARING_AGE_NS
         )
@@ -251,12 +256,12 @@ class Cluster:
         """Nodes of which adverts for any of ``instances`` were heard here since then."""
         return {
             node
-            for coop in self._cooperations()
+            for coop in self.cooperations()
             for (instance, node), at in coop.heard_on.items()
             if instance in instances and at > after
         }
 
-    def _cooperations(self) -> list[Cooperation]:
+    def cooperations(self) -> list[Cooperation]:
         return [unit.coop for unit in self._units.values() if unit.coop is not None]
 
     # --- hearing ------------------------------------------------------------------------------
@@ -465,6 +470,27 @@ class Cluster:
 
     def _note(self, kind: NoteKind, fields: dict[str, FieldValue]) -> None:
         self._actions.append(Note(kind, "", fields))
+
+
+def joined(
+    present: Cluster | None,
+    identity: Identified | None,
+    config: ClusterConfig | None,
+    orders: Orders,
+    node: Surroundings,
+    now: Instant,
+) -> Cluster | None:
+    """Cluster mode begins, goes on with other settings, or ends."""
+    if config is None or identity is None:
+        return None
+    if present is not None and present.config.name == config.name:
+        present.configure(config, now)
+        return present
+    cluster = Cluster(identity.owner, identity.seed, config, node, now)
+    cluster.software = identity.software
+    cluster.maintenance = orders.maintenance
+    cluster.pins.learn_counts(orders.pins)
+    return cluster
 
 
 def _nonce_period_ns(config: ClusterConfig) -> int:

@@ -26,6 +26,7 @@ from vipd.core.handover import Giving, Step
 from vipd.core.preemption import Preemption
 from vipd.core.roster import Peer
 from vipd.core.signals import Appointed, StepDownOrdered, WaitSet
+from vipd.core.teller import Teller
 from vipd.core.timing import soonest
 from vipd.core.watch import Wait, Watch
 from vipd.members import (
@@ -65,9 +66,10 @@ _OWN_TROUBLE = frozenset(
 class Cooperation:
     """What one unit knows and wants of the cluster; made anew when cluster mode begins."""
 
-    def __init__(self, unit: Unit, cluster: Cluster) -> None:
+    def __init__(self, unit: Unit, cluster: Cluster, teller: Teller) -> None:
         self.unit = unit
         self.cluster = cluster
+        self._teller = teller
         self.name = unit.config.name
         self.term = 0
         self._highest = 0
@@ -207,6 +209,8 @@ class Cooperation:
             self.heard_on[heard.instance, peer.name] = now
         if not roster.is_fresh(peer, now):
             return not (leaving and peer.left)
+        if self.name not in peer.units:
+            return True  # by its configuration this unit is another one: plain VRRP between us
         return not leaving and peer.reports(self.name, State.MASTER) is not None
 
     def _hear_stranger(self, source: Address, now: Instant) -> None:
@@ -239,7 +243,7 @@ class Cooperation:
             own = [a for a in peer.config.addresses if family_of(a) is leader.family]
             source = own[0] if own else peer.config.addresses[0]
         advert = Advert(leader.version, leader.vrid, report.priority, leader.advert_interval_ns, ())
-        self.unit.hear_from_cluster(AdvertHeard(leader.name, source, advert), now)
+        self.unit.feed_election(AdvertHeard(leader.name, source, advert), now)
 
     # --- becoming master ----------------------------------------------------------------------
 
@@ -487,6 +491,22 @@ class Cooperation:
             self.watch.foreign_until = None
             self.unit.stand_as_configured()
 
+    # --- being heard ----------------------------------------------------------------------------
+
+    def speak_up(self, now: Instant) -> None:
+        """Adverts at the pace of the beats: somebody may not hear us on the channel."""
+        election = self.unit.election
+        pace_ns = self.cluster.config.heartbeat_interval_ns
+        leads = election.state is State.MASTER and not election.suspended
+        if leads and self.unit.config.leader.advert_interval_ns > pace_ns:
+            self.unit.advertise()
+            self.was_told(now)
+
+    def was_told(self, now: Instant) -> None:
+        """The cluster was told just now what we are: that is no silence."""
+        if not self.unit.election.suspended:
+            self.unit.election.was_heard(now)
+
     # --- telling ------------------------------------------------------------------------------
 
     def _tell_step(self, step: str, node: str, term: int, detail: str = "") -> None:
@@ -496,7 +516,7 @@ class Cooperation:
             "term": term,
             "detail": detail,
         }
-        self.unit.tell(NoteKind.HANDOVER, fields)
+        self._teller.tell(NoteKind.HANDOVER, fields)
 
     def _tell_pin(self, because: str) -> None:
         pin = self.cluster.pins.of(self.name)
@@ -505,4 +525,4 @@ class Cooperation:
             "version": pin.version,
             "because": because,
         }
-        self.unit.tell(NoteKind.PIN, fields)
+        self._teller.tell(NoteKind.PIN, fields)

@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vipd.core.teller import Teller
 from vipd.model import (
     ADDRESS_TAG,
     SECOND_NS,
     HostAddress,
     Instant,
+    NoteKind,
+    Vip,
     VipKey,
     format_address,
 )
@@ -43,6 +46,19 @@ class ForeignWatch:
     def __init__(self) -> None:
         self.kept: dict[VipKey, str] = {}
         self._removals: dict[VipKey, _Removal] = {}
+
+    def look(
+        self, vip: Vip, entries: Iterable[HostAddress], teller: Teller, now: Instant
+    ) -> tuple[HostAddress, ...]:
+        """``review`` of one VIP, and say what is new."""
+        known = self.kept.get(vip.key)
+        remove = self.review(vip.key, entries, now)
+        if remove:
+            teller.tell(NoteKind.FOREIGN_ADDRESS_REMOVED, {"vip": str(vip)})
+        words = self.kept.get(vip.key)
+        if words is not None and words != known:
+            teller.tell(NoteKind.FOREIGN_ADDRESS_KEPT, {"vip": words})
+        return remove
 
     def review(
         self, key: VipKey, entries: Iterable[HostAddress], now: Instant

@@ -7,14 +7,9 @@ instants in, same actions out: there is no clock, socket, randomness or logger i
 What the node itself decides
 ----------------------------
 * No router starts before the first dump of links and addresses (``KernelResynced``).
-* *No address of ours without a claim*: an address that carries our tag and belongs to no claim
-  is removed, whenever it is seen. This covers what an earlier run left behind, VIPs that are no
-  longer configured, and interfaces that were renamed under us.
 * A reload moves only differences. A unit whose identity changed (its routers' interface, VRID,
   family, version, ownership, peers; the members of a group) leaves properly before its successor
   of the same name starts.
-* The health vector is judged as it is, however old; when the supervisor has said nothing of it
-  for ``HEALTH_STALE_NS`` that is an alarm, never a failover.
 * After ``StopRequested`` every unit leaves; ``Finished`` comes when the kernel holds nothing.
 """
 
@@ -24,8 +19,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from vipd.core import snapshot as snapshots
-from vipd.core.actions import Action, Finished, RemoveStray
-from vipd.core.cluster import Cluster
+from vipd.core.actions import Action, Finished
+from vipd.core.cluster import Cluster, Surroundings, joined
 from vipd.core.cluster_view import ClusterView, cluster_snapshot
 from vipd.core.events import (
     AddressesApplied,
@@ -55,21 +50,19 @@ from vipd.core.events import (
     StopRequested,
     Undeafened,
 )
+from vipd.core.health import Reported
 from vipd.core.host import HostView
-from vipd.core.limiter import NoteLimiter
-from vipd.core.teller import fields_of
+from vipd.core.strangers import Strangers
+from vipd.core.strays import Strays
+from vipd.core.timing import soonest
 from vipd.core.unit import Unit
 from vipd.core.units import UnitConfig, units_of
 from vipd.core.will import Will
 from vipd.model import (
     ADDRESS_TAG,
-    MILLISECOND_NS,
-    SECOND_NS,
     Address,
     Alarm,
     ClaimState,
-    DiscardReason,
-    HostAddress,
     InstanceConfig,
     Instant,
     Link,
@@ -82,15 +75,8 @@ from vipd.model import (
     TrackKind,
     Verdict,
     VipKey,
-    format_address,
 )
-from vipd.snapshots import ClusterSnapshot, Snapshot
-
-STRAY_RETRY_NS = SECOND_NS
-"""After this long a stray that is still there is removed again."""
-
-HEALTH_STALE_NS = 3 * SECOND_NS
-"""The supervisor reports every second; after three it is hung, or its channel is full."""
+from vipd.snapshots import Snapshot
 
 
 class Node:
@@ -100,8 +86,6 @@ class Node:
         self.host = HostView()
         self.config = NodeConfig("", ())
         self.orders = Orders()
-        self.verdicts: dict[str, Verdict] = {}
-        self._reported: frozenset[str] = frozenset()
         self.units: dict[str, Unit] = {}
         self.cluster: Cluster | None = None
         self.will = Will()
@@ -114,12 +98,11 @@ class Node:
         self._by_vip: dict[VipKey, Unit] = {}
         self._vip_addresses: frozenset[Address] = frozenset()
         self._deadlines: dict[Unit, Instant] = {}
-        self._sweep_at: Instant | None = None
-        self._stale_at: Instant | None = None
-        self._stale_since: Instant | None = None
         self._actions: list[Action] = []
-        self._discarded = {reason.value: 0 for reason in DiscardReason}
-        self._limiter = NoteLimiter()
+        self._joins = Surroundings(self.units, self._named, self._actions)
+        self._health = Reported(self._actions)
+        self._strays = Strays(self.host, self._is_covered, self._actions)
+        self._strangers = Strangers(self._actions)
         self._synced = False
         self._reading_after_stall = False
         self._stopping: Reason | None = None
@@ -147,16 +130,15 @@ class Node:
         """
         if self._reading_after_stall:
             return None
-        due = min(self._deadlines.values(), default=None)
-        cluster_at = None if self.cluster is None else self.cluster.deadline
-        for at in (self._sweep_at, self._stale_at, cluster_at):
-            if at is not None and (due is None or at < due):
-                due = at
-        return due
+        return soonest(
+            min(self._deadlines.values(), default=None),
+            self._strays.deadline,
+            self._health.deadline,
+            None if self.cluster is None else self.cluster.deadline,
+        )
 
     @property
     def is_master(self) -> bool:
-        """True if any router of this node is master."""
         return any(each.election.state is State.MASTER for each in self.units.values())
 
     @property
@@ -166,34 +148,27 @@ class Node:
 
     def routers(self) -> tuple[InstanceConfig, ...]:
         """The routers that may speak now: those configured, and those that are still leaving."""
-        everybody = (*self.units.values(), *self._leaving.values())
-        return tuple(member for unit in everybody for member in unit.config.members)
+        return tuple(member for unit in self._everybody() for member in unit.config.members)
 
     def vip_keys(self) -> set[VipKey]:
         """Every VIP that may still be added or removed, those of routers that wait excepted."""
-        everybody = (*self.units.values(), *self._leaving.values())
-        return {key for each in everybody for key in each.vip_keys}
+        return {key for each in self._everybody() for key in each.vip_keys}
 
     def snapshot(self, now: Instant) -> Snapshot:
-        everybody = [*self.units.values(), *self._leaving.values()]
         return Snapshot(
             now_ns=now,
             node=self.config.node,
             generation=self.config.generation,
             instances=tuple(
                 snapshots.take(unit, member, self.host, self.config.node)
-                for unit in everybody
+                for unit in self._everybody()
                 for member in unit.config.members
             ),
-            discarded_without_instance=dict(self._discarded),
+            discarded_without_instance=dict(self._strangers.discarded),
             alarms=self._alarms(now),
             maintenance=self.orders.maintenance,
-            cluster=self._cluster_snapshot(now),
+            cluster=None if self.cluster is None else cluster_snapshot(self.cluster, now),
         )
-
-    def _cluster_snapshot(self, now: Instant) -> ClusterSnapshot | None:
-        cooperations = [unit.coop for unit in self.units.values() if unit.coop is not None]
-        return None if self.cluster is None else cluster_snapshot(self.cluster, cooperations, now)
 
     # --- configuration ------------------------------------------------------------------------
 
@@ -201,25 +176,24 @@ class Node:
         if self._stopping is not None:
             return
         self.config = event.config
-        self._join(now)
+        self.cluster = joined(
+            self.cluster, self._identity, event.config.cluster, self.orders, self._joins, now
+        )
         wanted = units_of(event.config)
         self._vip_addresses = frozenset(
             vip.address for config in wanted.values() for vip in config.vips
         )
         holders = {vip.key: name for name, config in wanted.items() for vip in config.vips}
-        if any(t.kind is TrackKind.CHECK for unit in wanted.values() for t in unit.tracks):
-            self._expect_health(now)
-        else:
-            self._stale_at = self._stale_since = None
-        for check in self.verdicts.keys() - self._reported:
-            del self.verdicts[check]
+        tracked = any(t.kind is TrackKind.CHECK for unit in wanted.values() for t in unit.tracks)
+        self._health.configure(tracked, now)
         self._dismiss(wanted, holders, now)
         for name, config in wanted.items():
             self._take_over(name, config, set(holders), now)
         self._index()
         if self._synced:
             self._look_anew(now)
-        self._note(NoteKind.CONFIGURED, {"generation": event.config.generation})
+        generation = event.config.generation
+        self._actions.append(Note(NoteKind.CONFIGURED, "", {"generation": generation}))
 
     def _dismiss(
         self, wanted: dict[str, UnitConfig], holders: dict[VipKey, str], now: Instant
@@ -257,15 +231,8 @@ class Node:
             self._create(config, now)
 
     def _create(self, config: UnitConfig, now: Instant) -> None:
-        unit = Unit(
-            config,
-            self.host,
-            self.verdicts,
-            self.orders,
-            self._vip_addresses,
-            self._actions,
-            now,
-        )
+        host, health, orders, vips = self.host, self.verdicts, self.orders, self._vip_addresses
+        unit = Unit(config, host, health, orders, vips, self._actions, now)
         self.units[config.name] = unit
         unit.join(self.cluster)
         for name in [name for name in unit.routers if name in self._deaf]:
@@ -275,49 +242,32 @@ class Node:
         self._touch(unit, now)
 
     def _index(self) -> None:
-        everybody = (*self._leaving.values(), *self.units.values())
-        self._by_vip = {key: each for each in everybody for key in each.claim.retired}
-        self._by_vip |= {vip.key: each for each in everybody for vip in each.config.vips}
+        last_wins = (*self._leaving.values(), *self.units.values())
+        self._by_vip = {key: each for each in last_wins for key in each.claim.retired}
+        self._by_vip |= {vip.key: each for each in last_wins for vip in each.config.vips}
         self._by_router = {
             member.name: unit for unit in self.units.values() for member in unit.config.members
         }
 
     # --- health and orders --------------------------------------------------------------------
 
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        return self._health.verdicts
+
     def _health_reported(self, event: HealthReported, now: Instant) -> None:
-        verdicts = {verdict.check: verdict for verdict in event.verdicts}
-        self._reported = frozenset(verdicts)
-        # What is missing has left the configuration, and the one without it follows at once.
-        verdicts = self.verdicts | verdicts
-        if self._stale_since is not None:
-            silent_ms = (now - self._stale_since + HEALTH_STALE_NS) // MILLISECOND_NS
-            self._note(NoteKind.HEALTH_FRESH, {"silent_ms": silent_ms})
-        if self._stale_at is not None or self._stale_since is not None:
-            self._expect_health(now)
-        if verdicts == self.verdicts:
+        if not self._health.take(event.verdicts, now):
             return
-        self.verdicts.update(verdicts)  # in place: the units look at this very mapping
         for unit in self.units.values():
             if unit.needs_checks:
                 unit.judge(now)
                 self._touch(unit, now)
 
-    def _expect_health(self, now: Instant) -> None:
-        self._stale_at, self._stale_since = now + HEALTH_STALE_NS, None
-
-    def _health_is_stale(self, now: Instant) -> None:
-        self._stale_at, self._stale_since = None, now
-        self._note(NoteKind.HEALTH_STALE, {"silent_ms": HEALTH_STALE_NS // MILLISECOND_NS})
-
     def _alarms(self, now: Instant) -> tuple[Alarm, ...]:
-        alarms = []
-        if self._stale_since is not None:
-            what = "no report of any check"
-            alarms.append(Alarm("stale-checks", self._stale_since, "health", what))
+        alarms = self._health.alarms()
         if self.cluster is not None:
-            cooperations = [unit.coop for unit in self.units.values() if unit.coop is not None]
-            alarms += self._view.alarms(self.cluster, cooperations, now)
-        return tuple(alarms)
+            alarms += self._view.alarms(self.cluster, now)
+        return alarms
 
     def _orders_given(self, event: OrdersGiven, now: Instant) -> None:
         if event.orders == self.orders:
@@ -359,10 +309,8 @@ class Node:
             self._touch(unit, now)
         if self.cluster is not None and self.cluster.fire(now):
             self._follow_all(now)
-        if self._sweep_at is not None and now >= self._sweep_at:
-            self._sweep(now)
-        if self._stale_at is not None and now >= self._stale_at:
-            self._health_is_stale(now)
+        self._strays.fire(now)
+        self._health.fire(now)
 
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
         self._reading_after_stall = True
@@ -375,7 +323,7 @@ class Node:
             self._touch(unit, now)
         if suspended:
             fields = {"late_ms": event.late_ns // 1_000_000, "suspended": suspended}
-            self._note(NoteKind.LOOP_STALLED, fields)
+            self._actions.append(Note(NoteKind.LOOP_STALLED, "", fields))
 
     def _stall_drained(self, event: StallDrained, now: Instant) -> None:
         self._reading_after_stall = False
@@ -396,12 +344,7 @@ class Node:
         if unit is not None:
             unit.reject(event, now)
             return
-        self._discarded[event.reason.value] += 1
-        if event.reason is DiscardReason.VRID:
-            return  # other routers' groups on the same network are normal
-        held_back = self._limiter.admit(event.reason, now)
-        if held_back is not None:
-            self._note(NoteKind.ADVERT_DISCARDED, fields_of(event) | {"held_back": held_back})
+        self._strangers.reject(event, now)
 
     def _rival_announced(self, event: RivalAnnounced, now: Instant) -> None:
         link = self.host.links.get(event.index)
@@ -416,20 +359,6 @@ class Node:
 
     def _identified(self, event: Identified, _now: Instant) -> None:
         self._identity = event
-
-    def _join(self, now: Instant) -> None:
-        """Cluster mode begins, goes on with other settings, or ends."""
-        config, identity = self.config.cluster, self._identity
-        if config is None or identity is None:
-            self.cluster = None
-        elif self.cluster is None or self.cluster.config.name != config.name:
-            owner, seed = identity.owner, identity.seed
-            self.cluster = Cluster(owner, seed, config, self.units, self._named, self._actions, now)
-            self.cluster.software = identity.software
-            self.cluster.pins.learn_counts(self.orders.pins)
-            self.cluster.maintenance = self.orders.maintenance
-        else:
-            self.cluster.configure(config, now)
 
     def _message_heard(self, event: MessageHeard, now: Instant) -> None:
         if self.cluster is None:
@@ -448,7 +377,7 @@ class Node:
             self.cluster.reject(event, now)
 
     def _follow_all(self, now: Instant) -> None:
-        for unit in (*self.units.values(), *self._leaving.values()):
+        for unit in self._everybody():
             self._touch(unit, now)
 
     # --- the kernel ---------------------------------------------------------------------------
@@ -457,7 +386,7 @@ class Node:
         self.host.resync(event.links, event.addresses)
         first, self._synced = not self._synced, True
         if first:
-            self._sweep(now)
+            self._strays.sweep(now)
             for unit in self.units.values():
                 unit.start(now)
                 self._touch(unit, now)
@@ -465,13 +394,13 @@ class Node:
             self._look_anew(now)
 
     def _look_anew(self, now: Instant) -> None:
-        self._look_at((*self.units.values(), *self._leaving.values()), now)
+        self._look_at(self._everybody(), now)
 
     def _look_at(self, concerned: Iterable[Unit], now: Instant) -> None:
         for unit in concerned:
             unit.resync(now)
             self._touch(unit, now)
-        self._sweep(now)
+        self._strays.sweep(now)
 
     def _link_seen(self, event: LinkSeen, now: Instant) -> None:
         old = self.host.links.get(event.link.index)
@@ -492,8 +421,7 @@ class Node:
     def _judge_link(self, old: Link | None, new: Link | None, now: Instant) -> None:
         """Only links that a router uses matter to it; hosts of containers have many others."""
         names = {link.name for link in (old, new) if link is not None}
-        everybody = (*self.units.values(), *self._leaving.values())
-        self._look_at([each for each in everybody if each.uses(names)], now)
+        self._look_at([each for each in self._everybody() if each.uses(names)], now)
 
     def _address_seen(self, event: AddressSeen, now: Instant) -> None:
         known = self.host.see_address(event.address)
@@ -513,8 +441,7 @@ class Node:
                 self._touch(unit, now)
         if event.address.tag != ADDRESS_TAG:
             self._judge_sources(event.address.address, now)
-        if event.address.tag == ADDRESS_TAG and not self._is_covered(key):
-            self._remove_strays([event.address], now)
+        self._strays.see(event.address, key, now)
 
     def _address_gone(self, event: AddressGone, now: Instant) -> None:
         key = self.host.key_of(event.address)
@@ -587,33 +514,16 @@ class Node:
             unit.hearing_changed(event, now)
             self._touch(unit, now)
 
-    # --- strays -------------------------------------------------------------------------------
-
     def _is_covered(self, key: VipKey) -> bool:
         unit = self._by_vip.get(key)
         if unit is not None and unit.claim.covers(key):
             return True
-        everybody = (*self.units.values(), *self._leaving.values())
-        return any(unit.claim.covers(key) for unit in everybody)
-
-    def _sweep(self, now: Instant) -> None:
-        self._sweep_at = None
-        strays = []
-        for address in self.host.addresses():
-            key = self.host.key_of(address)
-            if address.tag == ADDRESS_TAG and (key is None or not self._is_covered(key)):
-                strays.append(address)
-        self._remove_strays(strays, now)
-
-    def _remove_strays(self, strays: list[HostAddress], now: Instant) -> None:
-        """Removals may be refused: look again until the kernel says that they are gone."""
-        if strays:
-            self._sweep_at = now + STRAY_RETRY_NS
-            names = ", ".join(format_address(stray.address) for stray in strays[:3])
-            self._note(NoteKind.STRAY_ADDRESS_REMOVED, {"addresses": names, "count": len(strays)})
-            self._actions.append(RemoveStray(tuple(reversed(strays))))
+        return any(unit.claim.covers(key) for unit in self._everybody())
 
     # --- bookkeeping --------------------------------------------------------------------------
+
+    def _everybody(self) -> tuple[Unit, ...]:
+        return (*self.units.values(), *self._leaving.values())
 
     def _named(self, name: str) -> Unit | None:
         """The unit that an answer is for: one that is leaving acts alone under its name."""
@@ -650,9 +560,6 @@ class Node:
             if successor is not None:
                 self._create(successor, now)
             self._index()
-
-    def _note(self, kind: NoteKind, fields: dict[str, Any]) -> None:
-        self._actions.append(Note(kind, "", fields))
 
 
 def _held_elsewhere(unit: Unit, name: str, holders: dict[VipKey, str]) -> set[VipKey]:

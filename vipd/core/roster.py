@@ -65,11 +65,6 @@ class Peer:
     def name(self) -> str:
         return self.config.name
 
-    @property
-    def is_accounted_for(self) -> bool:
-        """Do we know what it does: because it says so, or because it said that it is gone?"""
-        return self.alive or self.left
-
     def begin_life(self, owner: Owner) -> None:
         """A new life knows nothing of the one before; where it sits stays known."""
         self.owner = owner
@@ -260,9 +255,10 @@ class Roster:
         """Has every node told by now from where its adverts come?"""
         return all(peer.proved or peer.left for peer in self.peers.values())
 
-    @property
-    def all_accounted_for(self) -> bool:
-        return all(peer.is_accounted_for for peer in self.peers.values())
+    def all_report(self, unit: str) -> bool:
+        """Do we know of every node what it is in ``unit``, or that it is gone?"""
+        peers = self.peers.values()
+        return all(peer.left or (peer.alive and unit in peer.units) for peer in peers)
 
     def quiet(self, now: Instant) -> Iterator[Peer]:
         """Who misses beats of ours, or whose beats we miss, for not too long: it may be the

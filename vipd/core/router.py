@@ -17,11 +17,15 @@ SEND_FAILURE_LIMIT = 3
 
 
 class Router:
-    """A member of a unit. ``deaf``: why its socket could not be opened, empty if it is open."""
+    """A member of a unit. ``deaf``: why its socket could not be opened, empty if it is open.
+
+    ``spoke_from``: the source before the present one.
+    """
 
     def __init__(self, config: InstanceConfig, actions: list[Action]) -> None:
         self.config = config
         self.source: Address | None = None
+        self.spoke_from: Address | None = None
         self.counters = Counters()
         self.send_failures = 0
         self.deaf = ""
@@ -53,9 +57,13 @@ class Router:
         for remark in heard.remarks:
             self.counters.add(f"remarks.{remark.value}")
 
-    def find_source(self, host: HostView, vips: frozenset[Address]) -> Address | None:
-        """The source by the host as it is now."""
-        return host.source_for(self.config, vips, self.source)
+    def look_for_source(self, host: HostView, vips: frozenset[Address]) -> bool:
+        """The source by the host as it is now; True if it is another one than before."""
+        found = host.source_for(self.config, vips, self.source)
+        if found == self.source:
+            return False
+        self.spoke_from, self.source = self.source, found
+        return True
 
     def say(self, priority: int) -> None:
         """One advert; without a source nothing is sent (ENC-10)."""

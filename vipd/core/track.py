@@ -171,3 +171,9 @@ def _fault_reason(track: Track) -> Reason:
     if track.kind is TrackKind.INTERFACE:
         return Reason.TRACKED_INTERFACE_DOWN
     return Reason.CHECK_FAILED
+
+
+def names_of_change(before: Judgement, after: Judgement) -> str:
+    """Which contributions differ, in words."""
+    changed = {*before.contributions} ^ {*after.contributions}
+    return ", ".join(sorted({part.name for part in changed}))

@@ -42,6 +42,7 @@ from vipd.core.foreign import ForeignWatch
 from vipd.core.host import HostView
 from vipd.core.kernel_actions import kernel_action
 from vipd.core.lease import Unguarded
+from vipd.core.role import Role
 from vipd.core.router import SEND_FAILURE_LIMIT, Router
 from vipd.core.signals import (
     AdvertWanted,
@@ -70,15 +71,13 @@ from vipd.core.signals import (
 )
 from vipd.core.teller import Teller, fields_of
 from vipd.core.timing import soonest
-from vipd.core.track import Judgement, Tracker, effective_priority
+from vipd.core.track import Judgement, Tracker, effective_priority, names_of_change
 from vipd.core.units import UnitConfig
 from vipd.model import (
     LEAVING_PRIORITY,
     SECOND_NS,
     Address,
     ClaimState,
-    Contribution,
-    Duration,
     FieldValue,
     Instant,
     Link,
@@ -101,14 +100,6 @@ _FROM_THE_WIRE = (NoteKind.DUPLICATE_ADDRESS,)
 
 _TO_ELECTION = (LeaseGranted, LeaseLost)
 _TO_CLAIM = (ClaimWanted, ReleaseWanted, AnnounceWanted)
-
-_SETTLED = {
-    State.INIT: ClaimState.ABSENT,
-    State.BACKUP: ClaimState.ABSENT,
-    State.MASTER: ClaimState.PRESENT,
-    State.FAULT: ClaimState.ABSENT,
-}
-"""When the kernel has done what a state asks for; CANDIDATE is never settled."""
 
 
 class Unit:
@@ -146,8 +137,8 @@ class Unit:
         self._foreign = ForeignWatch()
         self._begun = False
         self._stopped = False
-        self._role = State.INIT
         self._teller = Teller(config.name, self.counters, actions)
+        self._role = Role(self._teller)
         self._orders = orders
         self.coop: Cooperation | None = None
         self._pending: deque[tuple[Election | Unguarded | Claim, Any]] = deque()
@@ -165,13 +156,12 @@ class Unit:
     def join(self, cluster: Cluster | None) -> None:
         """Begin to act as part of ``cluster``; None: alone again."""
         if cluster is not (None if self.coop is None else self.coop.cluster):
-            self.coop = None if cluster is None else Cooperation(self, cluster)
+            self.coop = None if cluster is None else Cooperation(self, cluster, self._teller)
             self.stand_as_configured()
 
     def stand_as_configured(self) -> None:
         """What the election knows of us, anew: with whom we live decides how it preempts."""
-        standing = self._standing(self.election.standing.priority, self._orders)
-        self.election.standing = standing
+        self.election.standing = self._standing(self.election.standing.priority, self._orders)
 
     def follow(self, now: Instant) -> None:
         """What the cluster knows may ask for something."""
@@ -180,31 +170,14 @@ class Unit:
 
     @property
     def is_done(self) -> bool:
-        """Nothing is held here, and nothing has to be said about it any more."""
         return self.is_released and (self.coop is None or not self.coop.is_giving)
 
     def feed_election(self, signal: Any, now: Instant) -> None:
         self._feed(self.election, signal, now)
-
-    def hear_from_cluster(self, heard: AdvertHeard, now: Instant) -> None:
-        """A heartbeat said what an advert would say."""
-        self._feed(self.election, heard, now)
         self._stay_out(now)
 
-    def speak_up(self, pace_ns: Duration, now: Instant) -> None:
-        """Adverts beyond their interval: somebody may not hear us on the channel."""
-        leads = self.election.state is State.MASTER and not self.election.suspended
-        if leads and self.config.leader.advert_interval_ns > pace_ns:
-            self._act(AdvertWanted())
-            self.was_told(now)
-
-    def was_told(self, now: Instant) -> None:
-        """The cluster was told just now what we are."""
-        if not self.election.suspended:
-            self.election.was_heard(now)
-
-    def tell(self, kind: NoteKind, fields: Mapping[str, FieldValue]) -> None:
-        self._teller.tell(kind, fields)
+    def advertise(self) -> None:
+        self._act(AdvertWanted())
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -474,18 +447,15 @@ class Unit:
         if not self._begun or self._stopped:
             return
         for router in self.routers.values():
-            source = router.find_source(self._host, self.vip_addresses)
-            if source != router.source:
-                news |= self._change_source(router, source)
-        before, self.judgement = self.judgement, self._judge_tracks(now)
+            if router.look_for_source(self._host, self.vip_addresses):
+                news |= self._take_source(router)
+        before = self.judgement
+        self.judgement = self._tracker.judge(self._verdicts, self._host.is_up, now)
         if self.judgement != before:
             news |= self._weigh(before)
         self._change_faults(self._standing_faults(), now)
         if news:
             self._feed(self.election, PriorityChanged(), now)
-
-    def _judge_tracks(self, now: Instant) -> Judgement:
-        return self._tracker.judge(self._verdicts, self._host.is_up, now)
 
     def _weigh(self, before: Judgement) -> bool:
         """The effective priority; True if it changed, which is advertised at once."""
@@ -495,28 +465,23 @@ class Unit:
         if priority == was:
             return False
         self.election.standing.priority = priority
-        changed = {*contributions} ^ {*before.contributions}
-        because = ", ".join(dict.fromkeys(part.name for part in sorted(changed, key=_name_of)))
+        because = names_of_change(before, self.judgement)
         fields: dict[str, FieldValue] = {"priority": priority, "was": was, "because": because}
         self._teller.tell(NoteKind.PRIORITY_CHANGED, fields)
         return True
 
-    def _change_source(self, router: Router, source: Address | None) -> bool:
+    def _take_source(self, router: Router) -> bool:
         """True if peers know us by another address."""
-        old, router.source = router.source, source
         self.sources = tuple(each.source for each in self.routers.values())
         self.lacks_source = None in self.sources
-        if source is None:
+        if router.source is None:
             return False
-        name = router.config.name
-        self.election.standing.sources[name] = source
-        if old is not None:
-            fields: dict[str, FieldValue] = {
-                "old": format_address(old),
-                "new": format_address(source),
-            }
-            self._teller.tell(NoteKind.SOURCE_CHANGED, fields, name)
-        return old is not None
+        self.election.standing.sources[router.config.name] = router.source
+        if router.spoke_from is None:
+            return False
+        old, new = format_address(router.spoke_from), format_address(router.source)
+        self._teller.tell(NoteKind.SOURCE_CHANGED, {"old": old, "new": new}, router.config.name)
+        return True
 
     def _standing_faults(self) -> dict[Reason, str]:
         return {**self._level_faults(), **dict(self.judgement.faults), **self._timed.standing}
@@ -531,15 +496,9 @@ class Unit:
     def _review_foreign(self, keys: Iterable[VipKey], now: Instant) -> None:
         """VIPs that are on this host although we do not hold them (``foreign.py``)."""
         for key in keys:
-            known = self._foreign.kept.get(key)
             entries = self._host.entries(key) if self.is_released else ()
-            if remove := self._foreign.review(key, entries, now):
-                fields: dict[str, str | int] = {"vip": str(self._vips[key])}
-                self._teller.tell(NoteKind.FOREIGN_ADDRESS_REMOVED, fields)
+            if remove := self._foreign.look(self._vips[key], entries, self._teller, now):
                 self._actions.append(RemoveStray(remove))
-            words = self._foreign.kept.get(key)
-            if words is not None and words != known:
-                self._teller.tell(NoteKind.FOREIGN_ADDRESS_KEPT, {"vip": words})
 
     # --- faults -------------------------------------------------------------------------------
 
@@ -579,7 +538,7 @@ class Unit:
                 self._fulfil(wish, now)
             self._pending.popleft()
         invariants.check(self.config.name, self.election, self.lease.state, self.claim)
-        self._tell_role()
+        self._role.tell(self.election, self.claim.state, self.master_address)
 
     def _fulfil(self, wish: Wish, now: Instant) -> None:
         if isinstance(wish, Note) and wish.kind in _FROM_THE_WIRE:
@@ -630,22 +589,6 @@ class Unit:
     def _place(self, vips: Iterable[Vip]) -> tuple[Vip, ...]:
         return self._host.place(vips, self.vip_addresses)
 
-    def _tell_role(self) -> None:
-        """Hooks act on this: only when the kernel has done what the state asks for."""
-        election = self.election
-        state = election.state
-        if state is self._role or self.claim.state is not _SETTLED.get(state):
-            return
-        self._role = state
-        fields: dict[str, FieldValue] = {
-            "state": state.value,
-            "reason": election.reason.value,
-            "detail": election.detail,
-            "priority": election.standing.priority,
-            "master": self.master_address,
-        }
-        self._teller.tell(NoteKind.ROLE, fields)
-
     @property
     def master_address(self) -> str:
         """Who is master as far as we know: ourselves, or whom the election knows."""
@@ -655,7 +598,3 @@ class Unit:
             known = self.election.master
             source = None if known is None else known.source
         return "" if source is None else format_address(source)
-
-
-def _name_of(part: Contribution) -> str:
-    return part.name

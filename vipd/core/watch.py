@@ -11,7 +11,7 @@ Rules, the first that applies
    a. its channel is silent, but its adverts came on for longer than two beats: the channel is
       cut, not the master: RFC timers;
    b. else it is lost ``heartbeat_timeout`` after the last sign of it, heartbeat or advert.
-3. Nobody is master, and every node is alive or has said that it is gone: somebody has to stand.
+3. Nobody is master, and every node says so, or has said that it is gone: somebody has to stand.
    Not before a handover that may be under way has had its time (``handover.py``).
 4. Else there is a node of which nothing is known, and it may be master: RFC timers.
 
@@ -81,7 +81,7 @@ class Watch:
             return None
         if master is not None:
             return self._while_master(master, priority)
-        if not self._roster.all_accounted_for:
+        if not self._roster.all_report(self.unit):
             self._vacant_since = None
             return None
         if self._vacant_since is None:
