@@ -110,6 +110,10 @@ def test_an_engine_that_starts_again_does_not_repeat_an_order(nodes: dict[str, V
     os.kill(killed, signal.SIGKILL)
     wait_for(lambda: nodes["lb1"].engine_pid() not in (0, killed), PATIENCE_S, "no next engine")
     wait_for(lambda: holders(nodes) == ["lb1"], PATIENCE_S, "lb1 does not take it back")
+    # Nor when it is told something else together with it.
+    assert order(nodes["lb1"], "maintenance", "on")[0] == 0
+    assert order(nodes["lb1"], "maintenance", "off")[0] == 0
+    wait_for(lambda: holders(nodes) == ["lb1"], PATIENCE_S, "lb1 does not take it back")
     assert [node.status()["pin"] for node in nodes.values()] == [{}, {}, {}]
 
 
