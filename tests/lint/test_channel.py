@@ -10,11 +10,13 @@ import pytest
 
 from tests.lint.rig import check, dead, files, found, instance, masters, names, one_file
 from vipd.adapters.keyfile import read_keys, write_keys
+from vipd.lint import forecast
 from vipd.lint.findings import Finding, Severity
 from vipd.lint.render import PLAYED_IN_PLAIN_MODE, lines_of
 from vipd.lint.report import Report, as_json, examine_files
+from vipd.lint.stage import Stage
 from vipd.lint.times import WorstCase
-from vipd.model import MILLISECOND_NS, SECOND_NS
+from vipd.model import MILLISECOND_NS, SECOND_NS, ClusterConfig, NodeConfig
 
 MS = MILLISECOND_NS
 CLUSTER: dict[str, Any] = {
@@ -120,6 +122,7 @@ def test_the_first_node_may_be_the_one_without(tmp_path: Path) -> None:
     del plain["cluster"]
     report = files(tmp_path, lb1=plain, lb2=config(100))
     assert found(report, "cluster-missing").fault.file.endswith("lb1.yaml")
+    assert worst(report)["lb1 dies"].longest_ns > 3 * SECOND_NS
 
 
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
@@ -167,6 +170,21 @@ def test_who_is_master_is_what_plain_mode_says(tmp_path: Path) -> None:
     assert as_json(plain)["rows"] == as_json(cooperating)["rows"]
     assert masters(cooperating, dead("lb1")) == ("lb2",)
     assert masters(cooperating, check("nginx", "lb1")) == ("lb2",)
+
+
+def test_every_node_is_played_in_plain_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[ClusterConfig | None] = []
+
+    class Noted(forecast.Player):
+        def __init__(self, stage: Stage, config: NodeConfig, *more: Any) -> None:
+            played.append(config.cluster)
+            super().__init__(stage, config, *more)
+
+    monkeypatch.setattr(forecast, "Player", Noted)
+    one(tmp_path)
+    assert set(played) == {None}
 
 
 def test_it_is_said_that_plain_mode_was_played(tmp_path: Path) -> None:
