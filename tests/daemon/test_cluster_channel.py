@@ -97,6 +97,18 @@ def wait_alive(daemon: Daemon, name: str) -> None:
     wait_for(lambda: peer_of(daemon, name)["alive"], PATIENCE_S, f"{name} is not heard")
 
 
+def wait_paths(daemon: Daemon, name: str, addresses: Sequence[str]) -> None:
+    """Until the member was just heard from exactly these addresses."""
+
+    def heard() -> bool:
+        ago = {path["address"]: path["last_heard_ms"] for path in peer_of(daemon, name)["paths"]}
+        return set(ago) == set(addresses) and all(
+            ms is not None and ms < 500 for ms in ago.values()
+        )
+
+    wait_for(heard, PATIENCE_S, f"not all paths to {name} are heard")
+
+
 def discarded(daemon: Daemon) -> dict[str, int]:
     """What was discarded that is not ordinary, by reason."""
     counts = cluster_of(daemon)["discarded"]
@@ -199,17 +211,8 @@ def recording(lab: Lab, port: str) -> Iterator[Recorder]:
 def test_two_daemons_hear_each_other_on_both_networks() -> None:
     with pair(both_networks=True) as (_lab, one, two):
         for daemon, other in ((one, two), (two, one)):
-            host = other.host
-
-            def heard(daemon: Daemon = daemon, host: Host = host) -> bool:
-                paths = {
-                    p["address"]: p["last_heard_ms"] for p in peer_of(daemon, host.name)["paths"]
-                }
-                fresh = {address for address, ago in paths.items() if ago is not None and ago < 500}
-                return fresh == {host.ipv4, host.second_ipv4}
-
-            wait_for(heard, PATIENCE_S, "a path is not heard")
-            assert peer_of(daemon, host.name)["wire_version"] == 2
+            wait_paths(daemon, other.host.name, [other.host.ipv4, other.host.second_ipv4])
+            assert peer_of(daemon, other.host.name)["wire_version"] == 2
         story = Story(one, two)
         sleep_ms(1500)
         story.assert_nothing_happened()
@@ -245,6 +248,34 @@ def test_a_frozen_backup_reads_what_waits_before_it_takes_anybody_for_lost() -> 
             sleep_ms(500)
             story.assert_nothing_happened()
         assert one.holds()
+
+
+def test_ipv6_and_another_port() -> None:
+    addresses = {"lb1": ["192.0.2.11", "2001:db8::11"], "lb2": ["192.0.2.12", "2001:db8::12"]}
+    with pair(settings={"nodes": addresses, "port": 4000}) as (lab, one, two):
+        assert [lab[name].ipv6 for name in addresses] == [each[1] for each in addresses.values()]
+        for daemon, other in ((one, "lb2"), (two, "lb1")):
+            wait_paths(daemon, other, addresses[other])
+            assert discarded(daemon) == {}
+
+
+def test_a_key_is_replaced_without_a_gap() -> None:
+    old, new = "12" * 32, "34" * 32
+    with pair(others={name: {"key": old} for name in ("lb1", "lb2")}) as (_lab, one, two):
+        story = Story(one, two)
+        for step in ((old, new), (new, old), (new,)):
+            for daemon in (one, two):
+                (daemon.host.directory / "cluster.key").write_text("\n".join(step) + "\n")
+                assert daemon.ask("/reload", "POST")[0] == 200
+                sleep_ms(500)
+        sleep_ms(1000)
+        story.assert_nothing_happened()
+        assert discarded(one) == discarded(two) == {}
+        assert peer_of(one, "lb2")["alive"]
+        assert peer_of(two, "lb1")["alive"]
+        send_from(one.host, said_by(old, Owner("lb1", 1 << 63, 1), 5), two.host)
+        wait_discarded(two, "wrong-key", 5)
+        assert set(discarded(two)) == {"wrong-key"}
 
 
 # --- members that do not fit ------------------------------------------------------------------
