@@ -92,8 +92,9 @@ class EngineState:
     """Everything that the engine needs to know. Replaces what it knew.
 
     ``owner`` is the engine's life, the same in all states that one engine gets, and ``seed`` is
-    drawn with it. ``templates`` holds the compiled netlink requests (add, delete) of every VIP, by
-    interface and address; ``promote_secondaries`` is the compiled request of that name.
+    drawn with it; ``after_death`` says that the engine before it died. ``templates`` holds the
+    compiled netlink requests (add, delete) of every VIP, by interface and address;
+    ``promote_secondaries`` is the compiled request of that name.
     """
 
     version: str
@@ -102,6 +103,7 @@ class EngineState:
     promote_secondaries: bytes
     owner: Owner = field(default_factory=lambda: Owner("", 0, 0))
     seed: bytes = field(default=b"", repr=False)
+    after_death: bool = False
     realtime: str = "auto"
     alive_interval_ns: Duration = 50 * MILLISECOND_NS
     health: tuple[Verdict, ...] = ()

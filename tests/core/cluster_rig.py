@@ -86,10 +86,12 @@ class Member:
         self.will = KeepWill((), ())
         self.alive = True
         self.orders = Orders()
+        self.after_death = False
         self._armed: Instant | None = None
 
     def start(self) -> None:
-        self.feed(Identified(self.owner, bytes([self.number, self.life]) * 16))
+        seed = bytes([self.number, self.life]) * 16
+        self.feed(Identified(self.owner, seed, "test", self.after_death))
         self.feed(OrdersGiven(self.orders))
         self.feed(HealthReported(()))
         self.configure()
@@ -287,10 +289,10 @@ class World:
             self.members[name].start()
         self.run(settle_ns)
 
-    def restart(self, name: str) -> Member:
+    def restart(self, name: str, *, after_death: bool = False) -> Member:
         old = self.members[name]
         new = Member(self, old.number, old.priority, old.life + 1)
-        new.orders = old.orders
+        new.orders, new.after_death = old.orders, after_death
         self.members[name] = new
         new.start()
         return new

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.core.cluster_rig import World
-from tests.core.rig import MS, S
-from vipd.model import Reason
+from tests.core.rig import MS, S, router
+from vipd.model import Reason, State
 
 
 def test_start_one_master_and_no_second() -> None:
@@ -120,3 +122,34 @@ def test_three_nodes_and_a_lost_go() -> None:
     assert world.masters == ["lb3"]
     assert world.gap_ns(begin) < 170 * MS
     assert world.overlaps() == []
+
+
+def test_who_died_asks_only_after_a_while() -> None:
+    world = World(150, 100)
+    world.start()
+    world["lb1"].die()
+    world.run(100 * MS)
+    again = world.restart("lb1", after_death=True)
+    world.run(4 * S)
+    assert world.masters == ["lb2"]
+    world.run(2 * S)
+    assert world.masters == ["lb1"]
+    assert again.unit.election.reason is Reason.HANDED_OVER
+
+
+def test_many_units_share_a_heartbeat_and_nobody_takes_over() -> None:
+    """Most beats list only what changed; the others' masters are alive all the same."""
+    world = World(150, 100)
+    world.extra = tuple(
+        replace(router(), name=f"v{n}", vrid=100 + n, priority=100, source=None, vips=())
+        for n in range(12)
+    )
+    world.start()
+    begin = world["lb2"].node.units["v3"].election.since
+    world.run(10 * S)
+    masters = [
+        sum(unit.election.state is State.MASTER for unit in each.node.units.values())
+        for each in world.members.values()
+    ]
+    assert sum(masters) == 13
+    assert world["lb2"].node.units["v3"].election.since == begin

@@ -110,6 +110,7 @@ class Cluster:
         self.nonces = Nonces(seed, _nonce_period_ns(config), now)
         self.maintenance = False
         self.software = ""
+        self.troubled = False
         self.since = now
         self.discarded: dict[str, int] = {reason.value: 0 for reason in ChannelDiscard}
         self.discarded[STALE] = 0
@@ -487,7 +488,7 @@ def joined(
         present.configure(config, now)
         return present
     cluster = Cluster(identity.owner, identity.seed, config, node, now)
-    cluster.software = identity.software
+    cluster.software, cluster.troubled = identity.software, identity.after_death
     cluster.maintenance = orders.maintenance
     cluster.pins.learn_counts(orders.pins)
     return cluster

@@ -79,6 +79,8 @@ class Cooperation:
         self.meaning = ""
         self.heard_on: dict[tuple[str, str], Instant] = {}
         self.masters_since: dict[str, Instant] = {}
+        if cluster.troubled:
+            self.preemption.trouble(cluster.since)
         self._preferred = ""
         self._taken_for: tuple[Owner, int] | None = None
         self._attempts: dict[tuple[Owner, int], int] = {}

@@ -52,12 +52,13 @@ class Identified:
     """Who this engine is, for its whole life; comes once, before everything else.
 
     ``seed``: random bytes, from which the nonces that it tells its peers follow. ``software``: our
-    version, for people.
+    version, for people. ``after_death``: the engine before this one died.
     """
 
     owner: Owner
     seed: bytes
     software: str = ""
+    after_death: bool = False
 
 
 @dataclass(frozen=True, slots=True)

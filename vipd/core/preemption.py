@@ -4,7 +4,7 @@ A better node never takes: it asks, and the master, which knows more, hands over
 nodes that see the world differently cannot take it from each other in turn.
 
 1. It asks when it has been the better one, fit and allowed to preempt, for ``preempt_delay``; after
-   its own health cost it the mastership, for at least ``AFTER_TROUBLE_NS``.
+   its own health cost it the mastership, or its engine died, for at least ``AFTER_TROUBLE_NS``.
 2. What was refused, or not answered, is asked again after 1 s, then 2 s, ... up to 5 minutes.
 3. A new master, or a new priority of our own, is a new question.
 """
@@ -33,7 +33,7 @@ class Preemption:
         self._due: Instant | None = None
 
     def trouble(self, now: Instant) -> None:
-        """Our own health cost us the mastership."""
+        """Our own health cost us the mastership, or the engine before this one died."""
         self._not_before = now + AFTER_TROUBLE_NS
 
     def idle(self) -> None:

@@ -154,7 +154,6 @@ class Unit:
     # --- the cluster --------------------------------------------------------------------------
 
     def join(self, cluster: Cluster | None) -> None:
-        """Begin to act as part of ``cluster``; None: alone again."""
         if cluster is not (None if self.coop is None else self.coop.cluster):
             self.coop = None if cluster is None else Cooperation(self, cluster, self._teller)
             self.stand_as_configured()
@@ -235,6 +234,7 @@ class Unit:
         due = self._tracker.deadline
         if over or overdue or (due is not None and now >= due):
             self.judge(now)
+        self.follow(now)  # what the cluster heard meanwhile may have moved the deadline
         due = self.election.deadline
         if due is not None and now >= due:
             self._feed(self.election, TimerFired(), now)

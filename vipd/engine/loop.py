@@ -322,7 +322,7 @@ class Engine:
         self._sockets_stale = True
         now = boottime_ns()
         if first:
-            self._feed(Identified(state.owner, state.seed, state.version), now)
+            self._feed(Identified(state.owner, state.seed, state.version, state.after_death), now)
         # Before the configuration: no router starts without knowing what keeps it from mastership.
         self._feed(OrdersGiven(state.orders), now)
         self._feed(HealthReported(state.health), now)

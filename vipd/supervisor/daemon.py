@@ -141,6 +141,7 @@ class Supervisor:
             self._compiled.state,
             owner=self._identity.owner,
             seed=self._identity.seed,
+            after_death=self._restarts > 0,
             health=self._staff.verdicts(),
             orders=self._operator.orders,
         )
