@@ -45,7 +45,7 @@ from vipd.ipc import (
 )
 from vipd.model import SECOND_NS, InstanceConfig, NodeConfig, Orders, Reason
 from vipd.snapshots import Snapshot
-from vipd.supervisor import entries, last_will, leftovers, log
+from vipd.supervisor import entries, last_will, leftovers, log, tellings
 from vipd.supervisor.alarms import IDENTITY_NOT_KEPT
 from vipd.supervisor.control import ASKER, SOCKET_NAME, ControlServer
 from vipd.supervisor.guard import Death, EngineGuard
@@ -275,7 +275,7 @@ class Supervisor:
             self._fail("addresses-not-removed", error)
             return
         self._will_done = True
-        execution.tell(whose)
+        tellings.will_executed(execution, whose)
 
     def _fail(self, what: str, error: AdapterError) -> None:
         """We cannot do our duty: end, so that the service manager starts us anew."""

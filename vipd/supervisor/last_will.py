@@ -24,15 +24,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from vipd.adapters.channel_socket import ChannelSocket
 from vipd.adapters.clock import boottime_ns
 from vipd.adapters.page import find_page
 from vipd.adapters.vrrp_socket import VrrpSocket
 from vipd.errors import AdapterError
 from vipd.model import (
-    MILLISECOND_NS,
     Address,
     Duration,
     Family,
@@ -62,25 +59,6 @@ class Execution:
     prepared_ns: Duration = 0
     removed_ns: Duration = 0
     sent_ns: Duration = 0
-
-    def tell(self, left_by: str) -> None:
-        """Into the log, afterwards."""
-        leftovers.tell(self.removed, left_by)
-        if not self.told and not self.goodbyes and not self.refusals and not self.too_late:
-            return
-        structlog.get_logger().warning(
-            "last-will",
-            left_by=left_by,
-            owner=self.owner,
-            told=list(self.told),
-            goodbyes=list(self.goodbyes),
-            too_late=list(self.too_late),
-            refusals=list(self.refusals),
-            left_out=self.left_out,
-            prepared_ms=self.prepared_ns / MILLISECOND_NS,
-            removed_ms=self.removed_ns / MILLISECOND_NS,
-            sent_ms=self.sent_ns / MILLISECOND_NS,
-        )
 
 
 def execute(page: Page | None, runtime_dir: Path) -> Execution:

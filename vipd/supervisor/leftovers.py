@@ -15,8 +15,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import structlog
-
 from vipd.adapters import netlink
 from vipd.adapters.netlink_codec import removal_of
 from vipd.errors import AdapterError
@@ -73,14 +71,6 @@ def remove_tagged() -> tuple[str, ...]:
 def remove_listed(runtime_dir: Path) -> tuple[str, ...]:
     """Everything that is ours; the list is read only where it is needed. As ``remove``."""
     return remove(frozenset() if kernel_has_tags() else remembered(runtime_dir))
-
-
-def tell(removed: tuple[str, ...], left_by: str) -> None:
-    """Log what was removed, if anything was."""
-    if removed:
-        structlog.get_logger().warning(
-            "addresses-removed", left_by=left_by, addresses=list(removed)
-        )
 
 
 def remove(listed: frozenset[VipKey]) -> tuple[str, ...]:

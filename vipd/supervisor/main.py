@@ -20,7 +20,7 @@ from vipd.adapters.lock import acquire_name, name_holders
 from vipd.adapters.process import leave, open_pidfd, signal_pidfd
 from vipd.errors import AdapterError, NameTaken
 from vipd.ipc import Compiled
-from vipd.supervisor import leftovers, log
+from vipd.supervisor import leftovers, log, tellings
 from vipd.supervisor.daemon import Supervisor, prepare_directories
 from vipd.supervisor.loader import ConfigurationRefused, load_first
 
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
         for warning in compiled.warnings:
             _complain(f"warning: {warning}")
         log.configure(compiled.log_level, compiled.log_format)
-        leftovers.tell(removed, "an earlier run")
+        tellings.addresses_removed(removed, "an earlier run")
         prepare_directories(compiled)
         return asyncio.run(_run(path, compiled, name))
     except ConfigurationRefused as error:
