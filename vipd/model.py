@@ -460,6 +460,8 @@ class NoteKind(Enum):
     MEMBER_LOST = "member-lost"
     MEMBER_LEFT = "member-left"  # it said that it ends, or its supervisor that it died
     MESSAGE_DISCARDED = "message-discarded"
+    CHANNEL_DEAF = "channel-deaf"  # one of its sockets could not be opened
+    CHANNEL_OPEN = "channel-open"  # that socket is open now
     HANDOVER = "handover"  # fields: step (offered, refused, taken, failed, ...), node, term
     PIN = "pin"  # fields: node (empty: none), version, because
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from tests.adapters.conftest import Namespace, packed, wait_for
 from vipd.adapters.channel_socket import ChannelSocket
 from vipd.engine.channel import ChannelPaths, paths_of
-from vipd.model import Address, ClusterConfig, MemberConfig, NodeConfig
+from vipd.model import Address, ClusterConfig, MemberConfig, NodeConfig, Note, NoteKind
 from vipd.translate_channel import Outgoing
 
 pytestmark = pytest.mark.netns
@@ -48,10 +49,10 @@ class End:
         self.begin(config)
         self.paths.close_unwanted()
 
-    def begin(self, config: NodeConfig) -> None:
+    def begin(self, config: NodeConfig) -> list[Note]:
         with self.host:
             self.paths.want(config)
-            self.paths.open_missing()
+            return self.paths.open_missing()
 
     def listen(self) -> None:
         for key, _events in self.selector.select(0):
@@ -100,7 +101,7 @@ def test_a_datagram_takes_each_pair_of_addresses_of_one_family(
         }
         assert len(two.heard) == 3
         one.paths.send(Outgoing("lb9", b"to nobody"))
-        assert not one.paths.unsent()
+        assert not any(sock.refused for sock in one.paths.all())
 
 
 def test_nobody_is_reached_without_a_cluster_or_where_it_does_not_list_us() -> None:
@@ -143,11 +144,16 @@ def test_a_taken_port_is_tried_again(namespace: Namespace) -> None:
         with namespace:
             taken = ChannelSocket(LB1.addresses[0], 3112)
         with closing(taken):
-            one.begin(node("lb1"))
+            (deaf,) = one.begin(node("lb1"))
+            fields = {"address": "192.0.2.1", "port": 3112}
+            assert deaf == Note(NoteKind.CHANNEL_DEAF, "", {**fields, "errno": errno.EADDRINUSE})
             assert one.paths.is_wanting
+            with namespace:
+                assert one.paths.open_missing() == [], "told once"
             assert one.bound() == {(LB1.addresses[1], 3112)}
             one.paths.send(Outgoing("lb2", b"by the other path"))
         with namespace:
-            one.paths.open_missing()
+            assert one.paths.open_missing() == [Note(NoteKind.CHANNEL_OPEN, "", fields)]
+            assert one.paths.open_missing() == []
         assert not one.paths.is_wanting
         assert one.bound() == {(address, 3112) for address in LB1.addresses}

@@ -56,7 +56,7 @@ def test_history_lines_name_no_field_that_is_not_one() -> None:
         *("from", "to", "reason", "detail", "priority", "source", "remark", "vips", "vip"),
         *("errno", "addresses", "mac", "address", "new", "old", "late_ms", "generation", "error"),
         *("state", "was", "because", "silent_ms", "node", "software", "sender", "term", "step"),
-        "version",
+        *("version", "port"),
     }
     used = {name for text in NOTES.values() for _, name, _, _ in string.Formatter().parse(text)}
     assert used - {None} <= known

@@ -283,6 +283,10 @@ NOTES: dict[NoteKind, str] = {
     NoteKind.MESSAGE_DISCARDED: (
         "discarded a message of the channel from {source} {sender} ({reason}) {detail}"
     ),
+    NoteKind.CHANNEL_DEAF: (
+        "the channel cannot use {address}, UDP port {port}: errno {errno} {error}; tried again"
+    ),
+    NoteKind.CHANNEL_OPEN: "the channel uses {address}, UDP port {port}, now",
     NoteKind.HANDOVER: "handover of term {term}: {step} {node} {detail}",
     NoteKind.PIN: "put on {node} by an operator, version {version}: {because}",
 }

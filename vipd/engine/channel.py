@@ -11,14 +11,21 @@ until it has left. A socket that cannot be opened (another program has the port)
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 from typing import TypeAlias
 
 from vipd.adapters.channel_socket import ChannelSocket
 from vipd.errors import AdapterError
-from vipd.model import Address, NodeConfig, family_of
+from vipd.model import (
+    Address,
+    FieldValue,
+    NodeConfig,
+    Note,
+    NoteKind,
+    family_of,
+    format_address,
+)
 from vipd.translate_channel import Outgoing
 
 Path: TypeAlias = tuple[Address, Address]
@@ -63,23 +70,31 @@ class ChannelPaths:
     def all(self) -> list[ChannelSocket]:
         return list(self._open.values())
 
-    def unsent(self) -> Counter[int]:
-        """What the open sockets were refused, by errno."""
-        return sum((sock.refused for sock in self._open.values()), Counter())
-
     def want(self, config: NodeConfig) -> None:
         """What is right from now on. Opens and closes nothing yet."""
         self._wanted = paths_of(config)
         self._port = 0 if config.cluster is None else config.cluster.port
 
-    def open_missing(self) -> None:
-        """Open what is wanted and is not open yet; close nothing."""
-        self.refusals = {}
+    def open_missing(self) -> list[Note]:
+        """Open what is wanted and is not open yet; close nothing. What changed is told."""
+        before, self.refusals = self.refusals, {}
         for key in self._keys():
             if key not in self._open:
                 self._try_open(key)
         # Over what there was: who leaves is still spoken to, until ``close_unwanted``.
         self._paths |= self._routes()
+        refused = [key for key, number in self.refusals.items() if before.get(key) != number]
+        opened = [key for key in before if key in self._open]
+        return [
+            *(self._note(NoteKind.CHANNEL_DEAF, key) for key in refused),
+            *(self._note(NoteKind.CHANNEL_OPEN, key) for key in opened),
+        ]
+
+    def _note(self, kind: NoteKind, key: _SocketKey) -> Note:
+        fields: dict[str, FieldValue] = {"address": format_address(key[0]), "port": key[1]}
+        if key in self.refusals:
+            fields["errno"] = self.refusals[key]
+        return Note(kind, "", fields)
 
     def close_unwanted(self) -> None:
         self._paths = self._routes()

@@ -220,7 +220,8 @@ class Engine:
         """Before the first word of a new router, or on a new link."""
         routers = self._node.routers()
         self._queue.extend(self._sockets.open_for(routers, self._node.host.links.values()))
-        self._paths.open_missing()
+        for note in self._paths.open_missing():
+            self._report.note(note)
         self._dispatcher.protect_host_addresses(
             vip for router in routers if not router.is_owner for vip in router.vips
         )

@@ -48,6 +48,8 @@ _LEVEL_OF = {
     NoteKind.MEMBER_LOST: "warning",
     NoteKind.MEMBER_LEFT: "info",
     NoteKind.MESSAGE_DISCARDED: "warning",
+    NoteKind.CHANNEL_DEAF: "error",
+    NoteKind.CHANNEL_OPEN: "info",
     NoteKind.HANDOVER: "info",
     NoteKind.PIN: "info",
 }
