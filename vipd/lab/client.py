@@ -23,6 +23,7 @@ import time
 from types import FrameType
 
 from vipd.lab.server import UDP_PORT
+from vipd.lab.urgent import hurry
 
 _FLUSH_EVERY_NS = 50_000_000
 
@@ -105,6 +106,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     probes = [_Probe(vip) for vip in options.vips]
     gc.freeze()
+    hurry()
     _loop(probes, 1_000_000_000 // options.rate, options.out)
     return 0
 

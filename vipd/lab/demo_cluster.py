@@ -2,7 +2,7 @@
 
 (e) the engine of lb1's vipd is killed: its supervisor cleans up and names lb2 at once, and the next
 engine, which is the better one, asks for its VIP back. (f) `vipd switchover` moves web to lb2 and
-keeps it there until it is ended. After each, `vipd status` on one node shows both.
+keeps it there until it is ended. `vipd status` on one node shows both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from vipd.lab.story import WEB, Plan, Story, Unexpected
 from vipd.model import MILLISECOND_NS, Instant
 
 _KILLED_NS, _PLANNED_NS = 60 * MILLISECOND_NS, 15 * MILLISECOND_NS
-_STATUS = ("vipd", "status")
 
 
 class ClusterPart:
@@ -39,7 +38,7 @@ class ClusterPart:
             node.join(cluster)
             node.start()
         story.wait_home()
-        story.show("lb2", *_STATUS)
+        story.show_cluster("lb2")
 
     def plans(self) -> tuple[Plan, ...]:
         """(e) and (f), and the way back."""
@@ -56,7 +55,7 @@ class ClusterPart:
                 partial(self._order, "--to", "lb2"),
                 {"web": "lb2"},
                 {"web": _PLANNED_NS},
-                then=partial(self._story.show, "lb1", *_STATUS),
+                then=partial(self._story.show_cluster, "lb1"),
             ),
             Plan(
                 "    vipd switchover web --auto, on lb2",

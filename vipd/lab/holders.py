@@ -14,16 +14,15 @@ The hosts must not have the addresses when it begins.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from vipd.lab.urgent import hurry
 from vipd.model import Duration, Instant, format_address
 
 _SOL_NETLINK, _LISTEN_ALL_NSID = 270, 8
@@ -110,12 +109,6 @@ def _aligned(length: int) -> int:
     return (length + 3) & ~3
 
 
-def _hurry() -> None:
-    """Wake at once, also when the machine is busy; as far as we may."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
-
-
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
@@ -124,7 +117,7 @@ def _listen(out_path: str, names: dict[int, str], addresses: Sequence[str]) -> N
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     sock.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
     sock.bind((0, _GROUPS))
-    _hurry()
+    hurry()
     with open(out_path, "w", buffering=1, encoding="ascii") as out:
         out.write("ready\n")
         while True:

@@ -15,6 +15,8 @@ import socket
 import sys
 import threading
 
+from vipd.lab.urgent import hurry
+
 UDP_PORT = 7007
 HTTP_PORT = 80
 _PKTINFO_LEVELS = {
@@ -97,6 +99,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     web = _HttpServer(options.name, options.http_port)
     threading.Thread(target=web.serve_forever, daemon=True).start()
+    hurry()  # the echo, not the web
     name = options.name.encode()
     with selectors.DefaultSelector() as selector:
         for family in _PKTINFO_LEVELS:

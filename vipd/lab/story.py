@@ -110,11 +110,12 @@ class Story:
         for line in text.splitlines():
             self._screen.line(f"    {line}")
 
-    def show(self, node: str, *command: str) -> None:
-        """Run a command of vipd on a node and show its output."""
-        _, *arguments = command
-        said = self.nodes[node].cli(*arguments, check=False)
-        self.told(f"{node}$ {' '.join(command)}\n{said.stdout}{said.stderr}")
+    def show_cluster(self, node: str) -> None:
+        """What ``vipd status`` on a node says of the cluster; what it says of the node is left."""
+        said = self.nodes[node].cli("status", check=False)
+        _, head, rest = said.stdout.partition("cluster ")
+        shown = (head + rest).partition("\non this node")[0].rstrip() if head else said.stderr
+        self.told(f"{node}$ vipd status\n{shown}")
 
     def _tell_facts(self, until_ns: Instant | None = None) -> None:
         for fact in self.timeline.due(until_ns):

@@ -30,6 +30,7 @@ HUNG, CUT = Goal(300, 400), Goal(350, 400)
 ROLLING = Goal(30, 30)
 _CUT_SETTINGS = {"heartbeat_timeout": "300ms"}
 _LIVES = 4  # engines of one daemon that may be killed: each later one is started later
+_REST_NS = SECOND_NS // 2
 _SPLIT_NS = 2 * SECOND_NS
 _CHILD_BACK_NS = 6 * SECOND_NS  # a second until it is started again, and its silence
 _GONE_LIMIT_S = 5.0
@@ -41,11 +42,14 @@ Round = Callable[[Stage, Pair], Iterator[Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``there`` and ``back`` are the rows' words, and their goals. ``rival``: keepalived's way."""
+    """``there`` and ``back`` are the rows' words, and their goals. ``rival``: keepalived's way.
+
+    Without ``back`` the event has one sample.
+    """
 
     name: str
     there: tuple[str, Goal | None]
-    back: tuple[str, Goal | None]
+    back: tuple[str, Goal | None] | None
     make: Round
     rival: Round
     one_holder: bool = True
@@ -60,6 +64,12 @@ def _node(speaker: Speaker) -> VipdNode:
     if not isinstance(speaker, VipdNode):
         raise TypeError(f"{speaker.host.name} does not run vipd")
     return speaker
+
+
+def _nothing_happens(field: Stage, pair: Pair) -> Iterator[Sample]:
+    """What the machine itself, and nobody else, costs the client."""
+    field.rest(pair, pair.high)
+    yield field.disturb(pair, partial(sleep_ns, _REST_NS))
 
 
 def _switchover(field: Stage, pair: Pair) -> Iterator[Sample]:
@@ -178,6 +188,7 @@ def renew(node: Speaker) -> None:
 # --- the rows ---------------------------------------------------------------------------------
 
 EVENTS = (
+    Event("rest", ("nothing happens", None), None, _nothing_happens, _nothing_happens),
     Event(
         "switchover",
         ("switchover, ordered on the master", PLANNED),
@@ -293,10 +304,11 @@ def _measure(
         others = rivals.of(event, field, progress)
         lives = 0 if event.one_life else _LIVES
         repeat(field, field.vipd, event.make, repetitions, tallies, progress, lives)
-    names = (event.name, f"{event.name}-back")
-    rows = (event.there, event.back)
-    for name, (what, goal), own, other in zip(names, rows, tallies, others, strict=True):
-        yield EventFigure(f"cluster-{name}", what, own, other, goal, event.one_holder)
+    rows = ((event.name, event.there), (f"{event.name}-back", event.back))
+    for (name, words), own, other in zip(rows, tallies, others, strict=True):
+        if words is not None:
+            what, goal = words
+            yield EventFigure(f"cluster-{name}", what, own, other, goal, event.one_holder)
 
 
 def measurements(repetitions: int, rival_repetitions: int) -> dict[str, Measurement]:

@@ -35,6 +35,7 @@ WENT_WRONG = (TimeoutError, RuntimeError, OSError, subprocess.TimeoutExpired)
 """What ends an event without a sample."""
 
 _EVENT_LIMIT_S = 10.0
+_RETURN_LIMIT_S = 30.0  # it is served meanwhile, by the other host: a daemon may take long to start
 _REST_LIMIT_S = 30.0
 _RECOVERY_LIMIT_S = 60.0
 _LOOK_S = 0.05
@@ -77,8 +78,8 @@ class Stage:
     def _wait_served(self, pair: Pair, to: Speaker) -> None:
         """Until this host alone answers; the kernels of others are looked at in the sample."""
         answers, name = self.field.answers, to.host.name
-        what = f"{name} does not serve"
-        wait_for(lambda: answers.steady(pair.vip, name), _EVENT_LIMIT_S, what)
+        limit_s = _RETURN_LIMIT_S if to is pair.high else _EVENT_LIMIT_S
+        wait_for(lambda: answers.steady(pair.vip, name), limit_s, f"{name} does not serve")
 
     def _sample(self, pair: Pair, start_ns: Instant) -> Sample:
         answers = self.field.answers.of(pair.vip)
@@ -104,7 +105,10 @@ class Stage:
     def wait_rest(self, pair: Pair, master: Speaker, timeout_s: float = _REST_LIMIT_S) -> None:
         """Until the pair is at rest with this master. Raises TimeoutError."""
         what = f"{master.host.name} is not the one master that all agree on"
-        wait_for(partial(self._rests, pair, master), timeout_s, what, _LOOK_S)
+        try:
+            wait_for(partial(self._rests, pair, master), timeout_s, what, _LOOK_S)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {'; '.join(map(_last_words, pair.speakers))}") from error
 
     def _rests(self, pair: Pair, master: Speaker) -> bool:
         name = master.host.name
@@ -147,6 +151,12 @@ class Stage:
     def connect(self, pair: Pair) -> None:
         for port in self._ports(pair):
             self.field.lab.attach(port)
+
+
+def _last_words(speaker: Speaker) -> str:
+    """For whoever has to find out why: the lab takes the log along."""
+    *_, last = speaker.log.read_text().splitlines() or ["nothing"]
+    return f"{speaker.host.name} said last: {last}"
 
 
 def agree(nodes: Sequence[VipdNode], master: str) -> bool:
