@@ -153,3 +153,28 @@ def test_many_units_share_a_heartbeat_and_nobody_takes_over() -> None:
     ]
     assert sum(masters) == 13
     assert world["lb1"].node.units["v3"].election.since == begin
+
+
+def test_two_operators_at_once_the_later_pin_stands() -> None:
+    world = World(150, 100, 90)
+    world.start()
+    world["lb1"].pin("lb2", 1)
+    world["lb3"].pin("lb3", 1)
+    world.run(3 * S)
+    assert world.masters == ["lb3"]
+    pins = {each.node.cluster.pins.of("web").node for each in world.members.values()}
+    assert pins == {"lb3"}
+    assert world.overlaps() == []
+
+
+def test_a_pin_to_who_does_not_take_it_ends_and_the_master_comes_back() -> None:
+    world = World(150, 100)
+    world.start()
+    world.lose = lambda sender, to, datagram: sender.name == "lb1" and datagram[7] == 3  # Go
+    begin = world.now
+    world["lb1"].pin("lb2", 1)
+    world.run(S)
+    assert world.masters == ["lb1"]
+    assert world["lb1"].unit.election.reason is Reason.HANDOVER_FAILED
+    assert world["lb1"].node.cluster.pins.of("web").node == ""
+    assert 150 * MS < world.gap_ns(begin) < 153 * MS

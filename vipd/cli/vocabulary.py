@@ -297,6 +297,7 @@ HANDOVERS: dict[str, str] = {
     "offered": "term {term} ends here: the VIPs are gone, {node} is to take over",
     "taken": "{node} has taken over from term {term}",
     "refused": "handover of term {term} with {node}: refused, {detail}",
+    "declined": "handover of term {term} by {node}: not taken here, {detail}",
     "failed": "nobody took over from term {term}: {detail}",
 }
 """Steps of a handover; another step is told as ``NoteKind.HANDOVER`` says."""

@@ -139,12 +139,15 @@ class Cluster:
         self.nonces.period_ns = _nonce_period_ns(config)
         self.beat_soon(now)
 
-    def obey(self, orders: Orders, now: Instant) -> list[str]:
-        """Maintenance and pins; the units whose pin was moved."""
+    def obey(self, orders: Orders, now: Instant) -> None:
+        """Maintenance and pins."""
         if self.maintenance != orders.maintenance:
             self.maintenance = orders.maintenance
             self._beat_at = now
-        return self.pins.obey(orders.pins, now)
+        for name in self.pins.obey(orders.pins, now):
+            unit = self._units.get(name)
+            if unit is not None and unit.coop is not None:
+                unit.coop.pinned("ordered on this node")
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -156,8 +159,10 @@ class Cluster:
         """Beats and losses; True: every unit has to look anew."""
         lost = self.lose(now)
         expired = self.pins.expire(now)
-        if expired:
-            self.beat_soon(now)
+        for name in expired:
+            unit = self._units.get(name)
+            if unit is not None and unit.coop is not None:
+                unit.coop.pinned("its time is over")
         if now >= self._beat_at:
             self._speak_up(now)
             self._send_beat(now)
@@ -295,10 +300,11 @@ class Cluster:
         if heard.revived:
             self._note(NoteKind.MEMBER_ALIVE, {"node": peer.name, "software": peer.software})
         for report in heard.reports:
-            if self.pins.hear(report.unit, report.pin, now):
-                self.beat_soon(now)
             unit = self._units.get(report.unit)
+            moved = self.pins.hear(report.unit, report.pin, now)
             if unit is not None and unit.coop is not None:
+                if moved:
+                    unit.coop.pinned(f"{peer.name} says so")
                 unit.coop.hear_report(peer, report, now)
         if heard.revived or before != (peer.maintenance, len(peer.units)):
             return None

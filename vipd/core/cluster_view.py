@@ -6,7 +6,7 @@ which it was first found, and is found when somebody looks, which the supervisor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vipd.core.cluster import REFUSED_LIMIT, REFUSED_NS, Cluster
 from vipd.core.cooperation import Cooperation
@@ -127,7 +127,12 @@ def cluster_snapshot(cluster: Cluster, now: Instant) -> ClusterSnapshot:
         maintenance=cluster.maintenance,
         units=tuple(_report(coop.report(now)) for coop in cluster.cooperations()),
     )
-    peers = {peer.name: _member(cluster, peer) for peer in cluster.roster.peers.values()}
+    since = {
+        (coop.name, node): at
+        for coop in cluster.cooperations()
+        for node, at in coop.masters_since.items()
+    }
+    peers = {peer.name: _member(cluster, peer, since) for peer in cluster.roster.peers.values()}
     witnesses = tuple(
         MemberSnapshot(each.name, alive=False, last_heard_ns=None, is_witness=True)
         for each in cluster.config.witnesses
@@ -142,7 +147,9 @@ def cluster_snapshot(cluster: Cluster, now: Instant) -> ClusterSnapshot:
     return ClusterSnapshot(cluster.config.name, (*nodes, *witnesses), dict(cluster.discarded), pins)
 
 
-def _member(cluster: Cluster, peer: Peer) -> MemberSnapshot:
+def _member(
+    cluster: Cluster, peer: Peer, since: Mapping[tuple[str, str], Instant]
+) -> MemberSnapshot:
     return MemberSnapshot(
         name=peer.name,
         alive=peer.alive,
@@ -156,11 +163,13 @@ def _member(cluster: Cluster, peer: Peer) -> MemberSnapshot:
         paths=tuple(
             PathSnapshot(format_address(address), heard) for address, heard in peer.paths.items()
         ),
-        units=tuple(map(_report, peer.units.values())),
+        units=tuple(
+            _report(report, since.get((report.unit, peer.name))) for report in peer.units.values()
+        ),
     )
 
 
-def _report(report: UnitReport) -> ReportSnapshot:
+def _report(report: UnitReport, since: Instant | None = None) -> ReportSnapshot:
     return ReportSnapshot(
         unit=report.unit,
         state=report.state,
@@ -170,4 +179,5 @@ def _report(report: UnitReport) -> ReportSnapshot:
         priority_base=report.priority_base,
         term=report.term,
         master=report.master,
+        since_ns=since,
     )

@@ -72,6 +72,7 @@ class Cooperation:
         self._teller = teller
         self.name = unit.config.name
         self.term = 0
+        self.forgoes = False
         self._highest = 0
         self.giving: Giving | None = None
         self.watch = Watch(self.name, cluster.roster)
@@ -256,9 +257,10 @@ class Cooperation:
         self._preferred = ""
         self.preemption.idle()
         pinned = self.cluster.pins.of(self.name).node
-        if pinned not in ("", self.cluster.own):
+        failed = self.unit.election.reason is Reason.HANDOVER_FAILED
+        if pinned not in ("", self.cluster.own) and (failed or pinned not in self._fit()):
             self.cluster.pins.clear(self.name)
-            self._tell_pin("another node is master")
+            self._tell_pin(f"{pinned} did not take it" if failed else f"{pinned} is not fit")
 
     def hear_gift(
         self, peer: Peer, owner: Owner, gift: Gift, now: Instant, *, dead: bool = False
@@ -273,7 +275,7 @@ class Cooperation:
             return None
         refusal = self._refusal(peer, gift, newest)
         if refusal is not None:
-            self._tell_step("refused", peer.name, gift.term, refusal.value)
+            self._tell_step("declined", peer.name, gift.term, refusal.value)
             return refusal
         self._taken_for = key
         report = peer.units.get(self.name)
@@ -308,7 +310,13 @@ class Cooperation:
         self.unit.feed_election(StepDownOrdered(reason), now)
 
     def leaving(self, now: Instant) -> None:
-        """The election has left MASTER by decision, the VIPs are still there."""
+        """The election has left MASTER by decision, the VIPs are still there.
+
+        Who ``forgoes`` a handover has let go of VIPs that another unit of this host has now: nobody
+        else may have them before that unit gives them away.
+        """
+        if self.forgoes:
+            return
         election = self.unit.election
         preferred = self._preferred or self.cluster.pins.of(self.name).node
         self.giving = Giving(self.term, election.reason, preferred)
@@ -519,6 +527,10 @@ class Cooperation:
             "detail": detail,
         }
         self._teller.tell(NoteKind.HANDOVER, fields)
+
+    def pinned(self, because: str) -> None:
+        """The pin of this unit is another one now."""
+        self._tell_pin(because)
 
     def _tell_pin(self, because: str) -> None:
         pin = self.cluster.pins.of(self.name)

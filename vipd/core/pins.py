@@ -6,9 +6,9 @@ heartbeats spread it. Rules:
 1. Of two pins the higher version counts; of equal versions (two operators at once) the greater
    node name. So all nodes come to the same one, whatever arrives first.
 2. Nobody preempts a pinned master; a master that sees a pin on another fit node hands over to it.
-3. A pin ends by its time, by an order, or when another node than the pinned one becomes master:
-   each is a higher version that names nobody. Only durations travel, so every node ends it by its
-   own clock.
+3. A pin ends by its time, by an order, or when another node becomes master because the pinned one
+   is not fit, or did not take it: each is a higher version that names nobody. Only durations
+   travel, so every node ends it by its own clock.
 """
 
 from __future__ import annotations

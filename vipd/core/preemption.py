@@ -69,6 +69,11 @@ class Preemption:
         self._due = now + self._back_off_ns
 
     @property
+    def asks_at(self) -> Instant | None:
+        """When it asks (again); None: it has no wish, or waits for the answer."""
+        return self._due if self._asked_at is None else None
+
+    @property
     def deadline(self) -> Instant | None:
         answer = None if self._asked_at is None else self._asked_at + ANSWER_NS
         return answer if answer is not None else soonest(self._due)

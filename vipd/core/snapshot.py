@@ -57,6 +57,8 @@ def take(unit: Unit, member: InstanceConfig, host: HostView, node: str) -> Insta
         preempt=member.preempt,
         term=0 if unit.coop is None else unit.coop.known_term,
         handing_to="" if unit.coop is None else unit.coop.handing_to,
+        asks_at_ns=None if unit.coop is None else unit.coop.preemption.asks_at,
+        refused_for="" if unit.coop is None else unit.coop.preemption.refused_for,
     )
 
 

@@ -163,7 +163,6 @@ class Unit:
         self.election.standing = self._standing(self.election.standing.priority, self._orders)
 
     def follow(self, now: Instant) -> None:
-        """What the cluster knows may ask for something."""
         if self.coop is not None and self._begun:
             self.coop.follow(now)
 
@@ -181,7 +180,6 @@ class Unit:
     # --- life ---------------------------------------------------------------------------------
 
     def start(self, now: Instant) -> None:
-        """The host is known: start, or stand in FAULT or INIT with the reasons."""
         self._begun = True
         self.resync(now)
 
@@ -305,6 +303,8 @@ class Unit:
         if config.vips != self.config.vips or not elsewhere.isdisjoint(self.claim.retired):
             self.config = config
             self._know_vips()
+            if self.coop is not None:
+                self.coop.forgoes = True
             for member in config.members:
                 self.routers[member.name].lose_vips(member)
             self._feed(self.claim, VipsChanged(config.vips, (), frozenset(elsewhere)), now)

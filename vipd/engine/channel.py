@@ -1,8 +1,10 @@
 """The paths of the cluster channel, and the sockets that they need.
 
-A *path* to a member is a pair of one own address and one of its addresses, of one family; every
-datagram takes every path, because nobody knows which of them is cut at this moment. What arrives
-twice costs its receiver one comparison.
+A *path* to a member is a pair of one own address and one of its addresses, of one family: the first
+with the first, the second with the second, so that each network has a path of its own, and its
+silence shows that it is cut. Who has fewer addresses uses them in turn. Every datagram takes every
+path, because nobody knows which of them is cut at this moment; what arrives twice costs its
+receiver one comparison.
 
 The set follows the configuration in two steps, because the actions of a reload stand between them:
 new sockets are open before the first word to a new member, and what leaves is still spoken to
@@ -11,7 +13,7 @@ until it has left. A socket that cannot be opened (another program has the port)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from selectors import EVENT_READ, BaseSelector
 from typing import TypeAlias
 
@@ -19,6 +21,7 @@ from vipd.adapters.channel_socket import ChannelSocket
 from vipd.errors import AdapterError
 from vipd.model import (
     Address,
+    Family,
     FieldValue,
     NodeConfig,
     Note,
@@ -39,15 +42,21 @@ def paths_of(config: NodeConfig) -> dict[str, tuple[Path, ...]]:
     nodes = () if config.cluster is None else config.cluster.nodes
     own = [address for node in nodes if node.name == config.node for address in node.addresses]
     return {
-        node.name: tuple(
-            (here, there)
-            for here in own
-            for there in node.addresses
-            if family_of(here) is family_of(there)
-        )
+        node.name: tuple(path for family in Family for path in _pairs(family, own, node.addresses))
         for node in nodes
         if own and node.name != config.node
     }
+
+
+def _pairs(family: Family, own: Sequence[Address], their: Sequence[Address]) -> list[Path]:
+    """Each address of either side at least once."""
+    here = [address for address in own if family_of(address) is family]
+    there = [address for address in their if family_of(address) is family]
+    if not here or not there:
+        return []
+    return [
+        (here[at % len(here)], there[at % len(there)]) for at in range(max(len(here), len(there)))
+    ]
 
 
 class ChannelPaths:
