@@ -236,6 +236,23 @@ def test_an_address_that_comes_late_is_heard_without_a_reload() -> None:
         wait_alive(two, "lb1")
 
 
+def test_a_port_that_another_program_has_is_told_and_tried_again() -> None:
+    with nodes() as (_lab, made):
+        one, two = made["lb1"], made["lb2"]
+        with two.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+            thief.bind((two.host.ipv4, PORT))
+            one.start()
+            two.start()
+            one.wait_ready()
+            told = two.wait_event("channel-deaf")
+            assert (told["address"], told["port"]) == (two.host.ipv4, PORT)
+            sleep_ms(1500)
+            assert len(two.events("channel-deaf")) == 1
+        two.wait_event("channel-open")
+        wait_alive(one, "lb2")
+        wait_alive(two, "lb1")
+
+
 def test_a_frozen_backup_reads_what_waits_before_it_takes_anybody_for_lost() -> None:
     """Its timers have all run out, and its sockets are full of the master's beats."""
     patient = {"engine_timeout": "30s"}

@@ -220,11 +220,14 @@ class Engine:
         """Before the first word of a new router, or on a new link."""
         routers = self._node.routers()
         self._queue.extend(self._sockets.open_for(routers, self._node.host.links.values()))
-        for note in self._paths.open_missing():
-            self._report.note(note)
+        self._open_paths()
         self._dispatcher.protect_host_addresses(
             vip for router in routers if not router.is_owner for vip in router.vips
         )
+
+    def _open_paths(self) -> None:
+        for note in self._paths.open_missing():
+            self._report.note(note)
 
     # --- what can be read ---------------------------------------------------------------------
 
@@ -345,6 +348,7 @@ class Engine:
         self._queue.extend(self._sockets.follow(routers, self._node.host.links.values()))
         # Routers that are still leaving keep their sockets until the next look.
         self._sockets_stale = self._node.is_leaving
+        self._open_paths()
         if not self._sockets_stale:
             self._paths.close_unwanted()
         if self._is_wanting:
