@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vipd.model import SECOND_NS, Family, Note, NoteKind, State
+from vipd.model import SECOND_NS, Duration, Family, Note, NoteKind, State
 from vipd.sim.cluster_convergence import ClusterConvergence
 from vipd.sim.cluster_judge import ClusterJudge
 from vipd.sim.convergence import Lasting
@@ -48,6 +48,7 @@ class ClusterCheckers:
     def noted(self, engine: FakeEngine, note: Note) -> None:
         if note.kind is NoteKind.HANDOVER:
             self.convergence.hands_over(engine, note)
+            self.judge.manners.hands_over(engine, note)
         elif note.kind is NoteKind.RELEASED:
             engine.host.on_step(engine, "released")
 
@@ -60,6 +61,7 @@ class ClusterCheckers:
         for host in self.hosts:
             if host.lively and host.engine is not None:
                 self._judge_alarms(host, host.engine)
+                self.judge.manners.look(host.engine)
 
     # --- alarms -------------------------------------------------------------------------------
 
@@ -78,14 +80,15 @@ class ClusterCheckers:
                 continue
             what = "alarm-missing" if so else "alarm-unfounded"
             lasts = self._lasting.lasts((what, host, name), host.disturbed_at)
-            limit = FOREIGN_NS if name == "foreign-master" and not so else LIMIT_NS
-            if lasts > limit + self._patience_ns:
+            if lasts >= self._limit_ns(name, so=so):
                 self.world.violated(what, f"{host.name}: {name} for {lasts / SECOND_NS:.1f} s")
 
-    @property
-    def _patience_ns(self) -> int:
+    def _limit_ns(self, name: str, *, so: bool) -> Duration:
+        """How long an alarm may be missing, or stand without cause."""
+        if name == "foreign-master" and not so:
+            return FOREIGN_NS if self.scenario.foreign_at >= 0 else 0
         cluster = self.scenario.cluster
-        return 0 if cluster is None else cluster.heartbeat_timeout_ns
+        return LIMIT_NS + (0 if cluster is None else cluster.heartbeat_timeout_ns)
 
     def _others(self, host: Host) -> list[Host]:
         return [each for each in self.hosts if each is not host]
@@ -134,4 +137,4 @@ class ClusterCheckers:
 
     def _foreign(self) -> bool | None:
         """False once nobody foreign has spoken for long enough."""
-        return None if self.scenario.foreign_active else False
+        return None if self.scenario.foreign is not None else False

@@ -51,7 +51,7 @@ class ClusterFaults:
     healing: bool
     tripwire: Tripwire | None
     foreign_at: Instant
-    foreign_active: bool
+    foreign: ForeignRouter | None
 
     @property
     def units(self) -> tuple[UnitPlan, ...]:
@@ -284,11 +284,11 @@ class ClusterFaults:
         plan = self.world.rng.choice(plans)
         priority = self.world.rng.choice((1, 60, 120, 254))
         router = ForeignRouter(self.world, self.network, plan, priority)
-        self.foreign_active = True
+        self.foreign = router
 
         def mend() -> None:
             router.leave()
-            self.foreign_active = False
+            self.foreign = None
             self.foreign_at = self.world.now
 
         return self.world.span(2000, 9000), mend

@@ -17,6 +17,7 @@ will-late              what is done to the network or the kernel for a mastershi
                        will that covers it was kept
 will-incomplete        a dead engine's will names each of its masterships for priority 0 ...
 will-unheard           ... and, if somebody fit is known, a successor for it
+will-stale             ... in a tombstone that the other nodes accept
 will-unfounded         ... and no router that was not master
 =====================  =========================================================================
 """
@@ -30,6 +31,7 @@ from vipd.core.actions import Action, AddAddresses, SendMessage
 from vipd.core.events import Event, MessageHeard, MessageRejected
 from vipd.core.unit import Unit
 from vipd.members import (
+    Gift,
     Go,
     Goodbye,
     Heartbeat,
@@ -52,9 +54,11 @@ from vipd.model import (
     VipKey,
     format_address,
 )
+from vipd.sim.cluster_manners import Manners
 from vipd.sim.convergence import settle_ns
 from vipd.sim.network import ADVERTS
 from vipd.sim.plans import UnitPlan
+from vipd.snapshots import PinSnapshot
 
 if TYPE_CHECKING:
     from vipd.sim.engine import FakeEngine
@@ -95,7 +99,9 @@ class ClusterJudge:
         self.hosts: Sequence[Host] = scenario.hosts
         self.whole_since: Instant = 0
         self.adverts_whole_since: Instant = 0
+        self.manners = Manners(world, scenario, self)
         self._nonces: dict[FakeEngine, Nonces] = {}
+        self._attempts: dict[tuple[FakeEngine, Owner, str, int], int] = {}
         self._terms: dict[tuple[Owner, str], int] = {}
         self._units: dict[tuple[Owner, str], Unit] = {}
         self._masters: dict[tuple[str, int], FakeEngine] = {}
@@ -128,7 +134,21 @@ class ClusterJudge:
         wait_ns = settle_ns(slowest) + (0 if cluster is None else cluster.heartbeat_timeout_ns)
         return quiet and self.world.now - self.whole_since > wait_ns
 
-    def _plan(self, name: str) -> UnitPlan | None:
+    @property
+    def interval_ns(self) -> Duration:
+        cluster = self.scenario.cluster
+        return 0 if cluster is None else cluster.heartbeat_interval_ns
+
+    @property
+    def nonce_period_ns(self) -> Duration:
+        return max(SECOND_NS, 3 * self.interval_ns)
+
+    def pins_of(self, engine: FakeEngine, unit: str) -> list[PinSnapshot]:
+        """The pin of a unit as this engine knows it; none or one."""
+        cluster = engine.node.snapshot(engine.now()).cluster
+        return [] if cluster is None else [pin for pin in cluster.pins if pin.unit == unit]
+
+    def plan(self, name: str) -> UnitPlan | None:
         return next((unit for unit in self.scenario.units if unit.name == name), None)
 
     # --- holders ------------------------------------------------------------------------------
@@ -170,7 +190,7 @@ class ClusterJudge:
 
     def gives(self, engine: FakeEngine, note: Note) -> None:
         """It leaves MASTER by decision: in a quiet cluster somebody fit takes it at once."""
-        unit = self._plan(note.instance)
+        unit = self.plan(note.instance)
         if unit is None or note.fields["reason"] not in _PLANNED or not self.is_whole(unit):
             return
         if self._is_quiet(engine, unit):
@@ -211,6 +231,7 @@ class ClusterJudge:
 
     def says(self, engine: FakeEngine, action: SendMessage) -> None:
         message = action.message
+        self.manners.says(engine, action)
         if isinstance(message, Heartbeat):
             self._nonces[engine].told(message.nonce, engine.now())
             self._judge_terms(engine, message)
@@ -236,7 +257,7 @@ class ClusterJudge:
                 continue
             first = self._masters.get((report.unit, report.term))
             self._masters[report.unit, report.term] = engine
-            unit = self._plan(report.unit)
+            unit = self.plan(report.unit)
             if first is None or first is engine or unit is None or not self.is_whole(unit):
                 continue
             known = first.node.units.get(report.unit) if first.alive else None
@@ -265,22 +286,21 @@ class ClusterJudge:
         message, own = event.received.message, engine.identity.owner
         if not isinstance(message, _ACTING):
             return ""
-        cluster = self.scenario.cluster
-        interval_ns = 0 if cluster is None else cluster.heartbeat_interval_ns
-        period_ns = max(SECOND_NS, 3 * interval_ns)
-        if self._nonces[engine].is_stale(message.nonce, period_ns, engine.now()):
+        if self._nonces[engine].is_stale(message.nonce, self.nonce_period_ns, engine.now()):
             return "a nonce that was not told lately"
         if isinstance(message, TransferRequest | Taken) and message.owner != own:
             return "another life's mastership"
         if isinstance(message, Go | Tombstone):
-            over = [
-                gift.unit
-                for gift in message.gifts
-                if gift.term < self._terms.get((own, gift.unit), 0)
-            ]
+            over = [gift for gift in message.gifts if self._is_over(engine, message.owner, gift)]
             if over and len(over) == len(message.gifts) and isinstance(message, Go):
-                return "a term that is over"
+                return "a term or an attempt that is over"
         return ""
+
+    def _is_over(self, engine: FakeEngine, owner: Owner, gift: Gift) -> bool:
+        key = (engine, owner, gift.unit, gift.term)
+        newest = self._attempts[key] = max(self._attempts.get(key, 0), gift.attempt)
+        known = self._terms.get((engine.identity.owner, gift.unit), 0)
+        return gift.term < known or gift.attempt < newest
 
     def after(self, engine: FakeEngine, event: Event, actions: tuple[Action, ...]) -> None:
         if self._stale and isinstance(event, MessageHeard):
@@ -297,7 +317,8 @@ class ClusterJudge:
 
     def takes(self, engine: FakeEngine, note: Note) -> None:
         """A backup became master: from whom?"""
-        unit = self._plan(note.instance)
+        unit = self.plan(note.instance)
+        self.world.after(0, self.manners.takes, engine, note)
         if note.fields["reason"] in _NAMED or unit is None:
             return
         for host in self.hosts:
@@ -316,7 +337,7 @@ class ClusterJudge:
         now, down = self.world.now, self.scenario.slowest(unit).longest_down_ns
         since = max(twin.became_at, host.disturbed_at, by.disturbed_at)
         since = max(since, self.adverts_whole_since, self.scenario.foreign_at)
-        if self.scenario.foreign_active or now - since < 2 * down + SECOND_NS:
+        if self.scenario.foreign is not None or now - since < 2 * down + SECOND_NS:
             return False
         if self.scenario.units_changed_at > now - 2 * down - SECOND_NS:
             return False
@@ -355,14 +376,25 @@ class ClusterJudge:
             missing = _unnamed(engine, unit)
             if missing:
                 self.world.violated("will-incomplete", f"{where} {name}: without {sorted(missing)}")
-            plan = self._plan(name)
-            if plan is not None and name not in named and self._has_successor(engine, plan):
-                self.world.violated("will-unheard", f"{where} {name}: no successor is named")
+            plan = self.plan(name)
+            if plan is not None and self._has_successor(engine, plan):
+                if name not in named:
+                    self.world.violated("will-unheard", f"{where} {name}: no successor is named")
+                self._judge_stones(engine)
         configured = {name for unit in engine.node.units.values() for name in unit.routers}
         masters |= {member.name for member in engine.node.routers()} - configured  # still leaving
         unfounded = goodbyes - masters
         if unfounded:
             self.world.violated("will-unfounded", f"{where}: priority 0 for {sorted(unfounded)}")
+
+    def _judge_stones(self, engine: FakeEngine) -> None:
+        """They must be about now for those who get them."""
+        for member, stone in engine.will.tombstones:
+            receiver = next((h.engine for h in self.hosts if h.name == member), None)
+            if receiver is None or receiver.paused:
+                continue
+            if self._nonces[receiver].is_stale(stone.nonce, self.nonce_period_ns, receiver.now()):
+                self.world.violated("will-stale", f"{engine.host.name}: nonce of {member}")
 
     def _has_successor(self, engine: FakeEngine, unit: UnitPlan) -> bool:
         twin = engine.host.judge.twins[engine.host].get(unit.name)

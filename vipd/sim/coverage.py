@@ -90,7 +90,6 @@ CLUSTER_MINIMA_PER_100_RUNS: dict[str, float] = {
     "discarded copy": 10_000,
     "discarded replay": 300,
     "discarded old-incarnation": 30,
-    "discarded wrong-key": 5,
     "foreign adverts": 8,
     "killed at leaving": 0.5,
     "killed at released": 0.5,

@@ -87,6 +87,7 @@ class FakeEngine:
         self.host = host
         self.world = host.world
         self.identity = identity
+        self.born_at = self.now()
         self.node = Node()
         self.translator = Translator()
         self.channel = ChannelTranslator(host.speaks)

@@ -28,6 +28,7 @@ class ForeignRouter:
         self.priority = priority
         self.source = _SOURCES[plan.family]
         self.spoke_at: Instant = -100 * SECOND_NS
+        self.times = 0
         self._silent_until: Instant = 0
         self._gone = False
         network.listener = self._hear
@@ -51,6 +52,7 @@ class ForeignRouter:
         if self.world.now >= self._silent_until:
             self.world.coverage["foreign adverts"] += 1
             self.spoke_at = self.world.now
+            self.times += 1
             self.network.inject(self.plan.interface, self._packet())
         self.world.after(self.plan.slowest_ns, self._speak)
 

@@ -333,6 +333,7 @@ class Host:
             return
         if engine.node.is_master:
             self.world.coverage["maintenances withdrawn"] += 1
+            self.judge.withdrawn(engine)
             self.maintenance = False
             self.on_verdict()
             supervisor.tell_orders()

@@ -96,6 +96,8 @@ class Judge:
         host = engine.host
         if host.kernel.tagged:
             self.world.violated("finished-early", f"{host.name}: VIPs are left on the host")
+        if self.cluster is not None:
+            self.cluster.manners.finished(engine)
         for owing, name in self.owes_goodbye:
             if owing is host:
                 self.world.violated("goodbye-missing", f"{host.name} {name} ended in silence")
@@ -150,6 +152,10 @@ class Judge:
     def says(self, engine: FakeEngine, action: SendMessage) -> None:
         if self.cluster is not None:
             self.cluster.says(engine, action)
+
+    def withdrawn(self, engine: FakeEngine) -> None:
+        if self.cluster is not None:
+            self.cluster.manners.withdrawn(engine)
 
     def dies(self, engine: FakeEngine) -> None:
         if self.cluster is not None:
@@ -237,6 +243,8 @@ class Judge:
         decided = type(engine.handled) in _DECISIONS or note.fields["to"] == State.INIT.value
         if self.cluster is not None:
             decided |= note.fields["reason"] in _DECIDED
+            if left:
+                self.cluster.manners.leaves(engine, note)
             if left and decided:
                 engine.host.on_step(engine, "leaving")
                 self.cluster.gives(engine, note)

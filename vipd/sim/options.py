@@ -77,6 +77,10 @@ FAULT_KINDS = (
     "two-operators",
 )
 
+_GAPS_MS = {False: (1500, 3000, 6000, 9000), True: (1000, 2000, 4000, 8000)}
+_PHASES_S = {False: (25, 45), True: (20, 32)}
+"""A cluster has more to say in a second, and so costs more of ours."""
+
 _MODE = 0x5EED_C1A5
 _PLAIN_ONLY = ("two-operators",)
 """In a cluster operators place units (``pin``, ``two-pins``) instead of only giving them away."""
@@ -188,8 +192,8 @@ def draw(rng: random.Random, nodes: int | None = None, *, cluster: bool = False)
         tracks=tracks,
         first_verdict_ns=rng.choice((50, 1500, 6000)) * MILLISECOND_NS,
         fault_kinds=kinds or (rng.choice(known),),
-        fault_gap_ns=rng.choice((1500, 3000, 6000, 9000)) * MILLISECOND_NS,
-        fault_phase_ns=rng.randint(*((20, 32) if cluster else (25, 45))) * SECOND_NS,
+        fault_gap_ns=rng.choice(_GAPS_MS[cluster]) * MILLISECOND_NS,
+        fault_phase_ns=rng.randint(*_PHASES_S[cluster]) * SECOND_NS,
         delay_ns=(30_000, slow),
         netlink_ns=(50_000, rng.choice((200, 1000, 10_000)) * 1000),
         hiccup_chance=rng.choice((0.0, 0.002, 0.01)),

@@ -23,6 +23,7 @@ from vipd.sim import reloads
 from vipd.sim.channel import Channel
 from vipd.sim.cluster_faults import ClusterFaults, Tripwire
 from vipd.sim.cluster_plans import ClusterPlan
+from vipd.sim.foreign import ForeignRouter
 from vipd.sim.host import ENGINE_TIMEOUT_NS, Host
 from vipd.sim.kernel_faults import Fault, KernelFaults, Mend, nothing
 from vipd.sim.mastership_faults import MastershipFaults
@@ -47,7 +48,7 @@ class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
         self.cluster: ClusterPlan | None = options.cluster
         self.tripwire: Tripwire | None = None
         self.foreign_at: Instant = -1
-        self.foreign_active = False
+        self.foreign: ForeignRouter | None = None
         self.units_changed_at: Instant = 0
         self.on_change: Callable[[], None] = nothing
         self._rough = 0
