@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.core.cluster_rig import World
-from tests.core.rig import MS, S, router
-from vipd.model import Reason, State
+from tests.core.rig import MS, S, advert, router
+from vipd.core.events import AdvertHeard
+from vipd.model import Reason, State, parse_address
 
 
 def test_start_one_master_and_no_second() -> None:
@@ -178,3 +179,21 @@ def test_a_pin_to_who_does_not_take_it_ends_and_the_master_comes_back() -> None:
     assert world["lb1"].unit.election.reason is Reason.HANDOVER_FAILED
     assert world["lb1"].node.cluster.pins.of("web").node == ""
     assert 150 * MS < world.gap_ns(begin) < 153 * MS
+
+
+def test_a_stranger_on_the_vrid_is_heard_twice_before_it_counts() -> None:
+    world = World(150, 100)
+    world.start()
+    heard = AdvertHeard("web", parse_address("192.0.2.99"), advert(50))
+    world["lb1"].feed(heard)
+    world.run(100 * MS)
+    names = {alarm.name for alarm in world["lb1"].node.snapshot(world.now).alarms}
+    assert "foreign-master" not in names
+    world.run(S)
+    world["lb1"].feed(heard)
+    names = {alarm.name for alarm in world["lb1"].node.snapshot(world.now).alarms}
+    assert "foreign-master" in names
+    world.run(61 * S)
+    names = {alarm.name for alarm in world["lb1"].node.snapshot(world.now).alarms}
+    assert "foreign-master" not in names
+    assert world.masters == ["lb1"]

@@ -204,7 +204,7 @@ class Cooperation:
         peer = roster.speaker(heard.instance, heard.source)
         leaving = heard.advert.priority == LEAVING_PRIORITY
         if peer is None:
-            if roster.knows_all and not leaving:
+            if roster.knows_all and not leaving and self.watch.is_stranger(heard.source, now):
                 self._hear_stranger(heard.source, now)
             return True
         if not leaving:

@@ -252,8 +252,8 @@ class Roster:
 
     @property
     def knows_all(self) -> bool:
-        """Has every node told by now from where its adverts come?"""
-        return all(peer.proved or peer.left for peer in self.peers.values())
+        """Has every node told by now from where its adverts come? Version 1 cannot."""
+        return all(peer.sources or peer.left for peer in self.peers.values())
 
     def all_report(self, unit: str) -> bool:
         """Do we know of every node what it is in ``unit``, or that it is gone?"""

@@ -29,6 +29,7 @@ from vipd.model import MILLISECOND_NS, SECOND_NS, Address, Instant, Reason
 
 STEP_NS = 50 * MILLISECOND_NS
 GRACE_NS = 100 * MILLISECOND_NS
+MOST_UNKNOWN = 16
 FOREIGN_NS = 60 * SECOND_NS
 """For so long after a stranger's advert RFC timers count."""
 
@@ -52,7 +53,15 @@ class Watch:
         self.foreign_source: Address = b""
         self.foreign_since: Instant = 0
         self._roster = roster
+        self._unknown: dict[Address, Instant] = {}
         self._vacant_since: Instant | None = None
+
+    def is_stranger(self, source: Address, now: Instant) -> bool:
+        """An advert of no member's, and not of one whose next beat will tell its new address."""
+        if len(self._unknown) >= MOST_UNKNOWN and source not in self._unknown:
+            self._unknown.clear()
+        first = self._unknown.setdefault(source, now)
+        return now - first > 2 * self._roster.interval_ns
 
     def hear_stranger(self, source: Address, now: Instant) -> None:
         if not self.hears_strangers(now):
