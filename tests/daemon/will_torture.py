@@ -168,6 +168,8 @@ class Torture:
 
     def step(self) -> None:
         """A move may be under way when the fault comes, from its first moment to its last."""
+        if self._chance.random() < 0.6:
+            self._settle()
         mover, node = self._chance.choice(self.nodes), self._victim()
         move, fault = self._chance.choice(self._moves), self._chance.choice(self._faults)
         self.steps[move.__name__] += 1
@@ -180,6 +182,20 @@ class Torture:
         for each in self.nodes:
             each.serve()
         sleep_ms(self._chance.random() * 900)
+
+    def _settle(self) -> None:
+        """Until the nodes know each other, for a while: a will names who was heard."""
+        with suppress(TimeoutError):
+            wait_for(lambda: all(map(self._at_rest, self.nodes)), 8, "not at rest", 0.1)
+
+    def _at_rest(self, node: Node) -> bool:
+        try:
+            status = node.daemon.status()
+        except (OSError, ValueError):
+            return False  # it is just being started
+        members = (status.get("cluster") or {}).get("nodes", {})
+        known = len(members) == 2 and all(member["alive"] for member in members.values())
+        return known and status["instances"]["web"]["state"] in ("MASTER", "BACKUP")
 
     def _victim(self) -> Node:
         """Mostly the one that has something to lose."""

@@ -27,7 +27,7 @@ from vipd.adapters.process import (
 )
 from vipd.engine.loop import Engine
 from vipd.errors import AdapterError
-from vipd.ipc import EXIT_REPLACED, PROTOCOL, Channel, EngineState, Hello, Stopped
+from vipd.ipc import EXIT_REPLACED, PROTOCOL, Channel, ChannelClosed, EngineState, Hello, Stopped
 from vipd.model import ADDRESS_TAG
 from vipd.will import PAGE_SIZE, Page
 
@@ -71,6 +71,8 @@ def main(arguments: list[str]) -> int:
     except Replaced as replaced:
         sys.stderr.write(f"vipd was replaced on disk: {replaced}\n")
         return EXIT_REPLACED
+    except ChannelClosed:
+        return 0  # the supervisor was gone before we had begun
     finally:
         # After a clean end there is nothing left to find; after any other this is the release.
         _release_everything()
