@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.core.cluster_rig import World
 from tests.core.rig import MS, S, advert, router
-from vipd.core.events import AdvertHeard
+from vipd.core.events import AdvertHeard, Configured
 from vipd.model import Reason, State, parse_address
 
 
@@ -196,4 +196,17 @@ def test_a_stranger_on_the_vrid_is_heard_twice_before_it_counts() -> None:
     world.run(61 * S)
     names = {alarm.name for alarm in world["lb1"].node.snapshot(world.now).alarms}
     assert "foreign-master" not in names
+    assert world.masters == ["lb1"]
+
+
+def test_a_section_that_was_removed_and_came_back_is_heard_at_once() -> None:
+    world = World(150, 100)
+    world.start()
+    whole = world.config_of(world["lb2"])
+    world["lb2"].feed(Configured(replace(whole, cluster=None)))
+    world.run(5 * S)
+    assert not world["lb1"].node.cluster.roster.peers["lb2"].alive
+    world["lb2"].feed(Configured(whole))
+    world.run(300 * MS)
+    assert world["lb1"].node.cluster.roster.peers["lb2"].alive
     assert world.masters == ["lb1"]

@@ -221,7 +221,9 @@ class Cluster(Section):
 
     name: InstanceName = Field(description="Name of the cluster; the same on all members.")
     key_file: FilePath = Field(description="Shared key, made by 'vipd keygen'; mode 0600.")
-    port: Annotated[int, Whole(1, 65535)] = Field(3112, description="UDP port of the channel.")
+    port: Annotated[int, Whole(1024, 65535)] = Field(
+        3112, description="UDP port of the channel; none of those that only root may open."
+    )
     heartbeat_interval: Annotated[int, Span("10ms", "10s")] = duration(
         "100ms", "Time between two heartbeats."
     )

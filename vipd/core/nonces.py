@@ -18,7 +18,8 @@ from vipd.model import Duration, Instant
 class Nonces:
     def __init__(self, seed: bytes, period_ns: Duration, now: Instant) -> None:
         self.period_ns = period_ns
-        self._seed = seed
+        # A second cluster section in one life must not tell the nonces of the first one again.
+        self._seed = seed + now.to_bytes(8, "big", signed=True)
         self._count = 0
         self._changes_at = now + period_ns
         self.current: Nonce = self._draw()

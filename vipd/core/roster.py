@@ -35,8 +35,9 @@ FIT = (State.BACKUP, State.CANDIDATE)
 class Peer:
     """One other node. Instants are our own clock's; None: never.
 
-    ``heard_us``: when it last heard us, as far as it said so. ``acted``: the number of its newest
-    acting message. ``hearings``: (instance, node) -> when it last heard those adverts.
+    ``heard_us``: when it last heard us, as far as it said so. ``sequence``: the number of its
+    newest heartbeat; ``acted``: that of its newest acting message. ``hearings``: (instance, node)
+    -> when it last heard those adverts.
     """
 
     config: MemberConfig
@@ -46,6 +47,7 @@ class Peer:
     alive: bool = False
     nonce: Nonce = b""
     beat: int = -1
+    sequence: int = 0
     acted: int = 0
     last_heard: Instant | None = None
     heard_us: Instant | None = None
@@ -69,7 +71,7 @@ class Peer:
         """A new life knows nothing of the one before; where it sits stays known."""
         self.owner = owner
         self.proved = self.left = self.alive = False
-        self.nonce, self.beat, self.acted = b"", -1, 0
+        self.nonce, self.beat, self.sequence, self.acted = b"", -1, 0, 0
         self.heard_us = None
         self.units.clear()
         self.hearings.clear()
@@ -163,8 +165,9 @@ class Roster:
     ) -> Heard:
         """A heartbeat; what it reports is returned only if it counts (rules 1 and 2)."""
         answer = not peer.nonce
-        newest = message.beat >= peer.beat
+        newest = received.sequence > peer.sequence or message.beat == peer.beat
         if newest:
+            peer.sequence = max(peer.sequence, received.sequence)
             peer.nonce = message.nonce
         for echo in message.echoes:
             if echo.node == self.own and nonces.accepts(echo.nonce):
