@@ -26,7 +26,7 @@ from vipd.adapters.clock import boottime_ns
 from vipd.adapters.identity import NOBODY, Identities
 from vipd.adapters.journal_entry import Query
 from vipd.adapters.page import create_page
-from vipd.adapters.process import hurry
+from vipd.adapters.process import freeze_gc, hurry
 from vipd.adapters.systemd import ServiceManager
 from vipd.errors import AdapterError
 from vipd.ipc import (
@@ -122,6 +122,7 @@ class Supervisor:
         # Before the engine: what can be refused is refused before anything is claimed.
         await self._control.start()
         self._start_engine()
+        freeze_gc()  # no long collection when the engine dies
         watchdog = loop.create_task(self._feed_watchdog())
         orders = loop.create_task(self._operator.run())
         await self._stopping.wait()
