@@ -201,7 +201,7 @@ class Cooperation:
     def counts(self, heard: AdvertHeard, now: Instant) -> bool:
         """Does an advert from the wire count for the election (rule 3)?"""
         roster = self.cluster.roster
-        peer = roster.speaker(heard.instance, heard.source)
+        peer = roster.speaker(heard.source)
         leaving = heard.advert.priority == LEAVING_PRIORITY
         if peer is None:
             if roster.knows_all and not leaving and self.watch.is_stranger(heard.source, now):

@@ -246,10 +246,13 @@ class Roster:
         terms = (peer.units[unit].term for peer in self.peers.values() if unit in peer.units)
         return max(terms, default=0)
 
-    def speaker(self, instance: str, source: Address) -> Peer | None:
-        """The node whose adverts for ``instance`` come from ``source``."""
+    def speaker(self, source: Address) -> Peer | None:
+        """The node whose adverts come from ``source``.
+
+        For whichever instance: while a reload goes round, nodes may call one router by two names.
+        """
         for peer in self.peers.values():
-            if peer.sources.get(instance) == source or source in peer.config.addresses:
+            if source in peer.sources.values() or source in peer.config.addresses:
                 return peer
         return None
 
