@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tests.sim import mutations_mastership, mutations_plain
+from tests.sim import mutations_cluster, mutations_mastership, mutations_plain
 from tests.sim.mutation import Mutation
 
-MUTATIONS: tuple[Mutation, ...] = (*mutations_plain.MUTATIONS, *mutations_mastership.MUTATIONS)
+MUTATIONS: tuple[Mutation, ...] = (
+    *mutations_plain.MUTATIONS,
+    *mutations_mastership.MUTATIONS,
+    *mutations_cluster.MUTATIONS,
+)
 
 __all__ = ["MUTATIONS", "Mutation"]

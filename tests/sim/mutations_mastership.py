@@ -6,7 +6,7 @@ from tests.sim.mutation import Mutation
 
 _E, _T, _G = "vipd/core/election.py", "vipd/core/tie.py", "vipd/core/units.py"
 _U, _N, _K = "vipd/core/unit.py", "vipd/core/node.py", "vipd/core/track.py"
-_F = "vipd/core/faults.py"
+_F, _R, _H = "vipd/core/faults.py", "vipd/core/role.py", "vipd/core/health.py"
 
 MUTATIONS = (
     # --- election ---------------------------------------------------------------------------------
@@ -39,8 +39,8 @@ MUTATIONS = (
         "fallen-master-prolongs",
         "decision 0007: the wait is shortened, never prolonged",
         _E,
-        "self.deadline = soon if self.deadline is None else min(self.deadline, soon)",
-        "self.deadline = soon",
+        "self._timer = soon if self._timer is None else min(self._timer, soon)",
+        "self._timer = soon",
         seed=608,
     ),
     Mutation(
@@ -64,9 +64,9 @@ MUTATIONS = (
         "election rule 6: after maintenance it takes over from nobody within Down",
         _E,
         "            self.learned_interval_ns = self.standing.interval_ns\n"
-        "            self.deadline = now + self.master_down_ns\n"
+        "            self._timer = now + self.master_down_ns\n"
         "        else:\n",
-        "            self.deadline = now + 1000 * self.master_down_ns\n        else:\n",
+        "            self._timer = now + 1000 * self.master_down_ns\n        else:\n",
         seed=11,
     ),
     Mutation(
@@ -74,9 +74,9 @@ MUTATIONS = (
         "in maintenance the own interval counts once the master is gone",
         _E,
         "            self.learned_interval_ns = self.standing.interval_ns\n"
-        "            self.deadline = now + self.master_down_ns\n"
+        "            self._timer = now + self.master_down_ns\n"
         "        else:\n",
-        "            self.deadline = now + self.master_down_ns\n        else:\n",
+        "            self._timer = now + self.master_down_ns\n        else:\n",
         seed=75,
     ),
     Mutation(
@@ -94,7 +94,7 @@ MUTATIONS = (
         "a priority change is advertised at once",
         _E,
         "            return  # the advert that ends the suspension carries it\n"
-        "        self.deadline = now + self.standing.interval_ns\n"
+        "        self._timer = now + self.standing.interval_ns\n"
         "        self._speak(now)\n",
         "            return\n",
         seed=2,
@@ -192,9 +192,8 @@ MUTATIONS = (
         "one-member-hears",
         "H5: the master is alive while it is heard on any member",
         _U,
-        "        self._feed(self.election, heard, now)\n        self._stay_out(now)\n",
-        "        if heard.instance == self.config.leader.name:\n"
-        "            self._feed(self.election, heard, now)\n",
+        "        if self.coop is None or self.coop.counts(heard, now):\n",
+        "        if heard.instance == self.config.leader.name:\n",
         seed=4,
     ),
     Mutation(
@@ -284,8 +283,8 @@ MUTATIONS = (
         "maintenance-keeps-mastership",
         "maintenance gives every mastership away",
         _U,
-        "        if self.election.standing.barred:\n            self._feed(",
-        "        if False:\n            self._feed(",
+        "        elif self.election.standing.barred:\n            self._feed(",
+        "        elif False:\n            self._feed(",
         seed=9,
     ),
     Mutation(
@@ -300,21 +299,21 @@ MUTATIONS = (
         "held-preempts",
         "a held unit does not take over from a live master",
         _U,
-        "            preempt=config.leader.preempt and not self.held,\n",
-        "            preempt=config.leader.preempt,\n",
+        "            preempt=config.leader.preempt and not self.held and not cooperates,\n",
+        "            preempt=config.leader.preempt and not cooperates,\n",
         seed=22,
     ),
     Mutation(
         "role-before-the-kernel",
         "a role is said when the kernel agrees with the state",
-        _U,
-        "        if state is self._role or self.claim.state is not _SETTLED.get(state):\n",
+        _R,
+        "        if state is self._role or claim is not _SETTLED.get(state):\n",
         "        if state is self._role or state is State.CANDIDATE:\n",
     ),
     Mutation(
         "role-of-fault-unsaid",
         "every settled state is said as a role",
-        _U,
+        _R,
         "    State.FAULT: ClaimState.ABSENT,\n",
         "",
         seed=2,
@@ -502,9 +501,9 @@ MUTATIONS = (
     Mutation(
         "stale-health-unsaid",
         "health that nobody reports any more is an alarm",
-        _N,
+        _H,
         "        if self._stale_at is not None and now >= self._stale_at:\n"
-        "            self._health_is_stale(now)\n",
+        "            self._is_stale(now)\n",
         "        if self._stale_at is not None and now >= self._stale_at:\n"
         "            self._stale_at = None\n",
         seed=12,
@@ -513,17 +512,18 @@ MUTATIONS = (
         "stale-health-fails-over",
         "health that nobody reports any more never moves mastership",
         _N,
-        "        self._stale_at, self._stale_since = None, now\n",
-        "        self._stale_at, self._stale_since = None, now\n"
-        "        self.verdicts.clear()\n"
-        "        for unit in self.units.values():\n"
-        "            unit.judge(now)\n",
+        "        self._health.fire(now)\n",
+        "        self._health.fire(now)\n"
+        "        if self._health.alarms():\n"
+        "            self._health.verdicts.clear()\n"
+        "            for unit in self.units.values():\n"
+        "                unit.judge(now)\n",
         seed=12,
     ),
     Mutation(
         "stale-too-early",
         "a report that is a moment late is no alarm",
-        _N,
+        _H,
         "        self._stale_at, self._stale_since = now + HEALTH_STALE_NS, None\n",
         "        self._stale_at, self._stale_since = now + HEALTH_STALE_NS // 2, None\n",
         seed=4,
@@ -540,8 +540,8 @@ MUTATIONS = (
         "orders-unknown-to-new-units",
         "who starts in maintenance knows it",
         _N,
-        "            self.verdicts,\n            self.orders,\n",
-        "            self.verdicts,\n            Orders(),\n",
+        "= self.host, self.verdicts, self.orders, self._vip_addresses\n",
+        "= self.host, self.verdicts, Orders(), self._vip_addresses\n",
         seed=75,
     ),
     Mutation(

@@ -52,7 +52,7 @@ MUTATIONS = (
         "priority-0-ignored",
         "F6: after priority 0 a backup waits for Skew only",
         _E,
-        "            self.deadline = now + self.skew_ns\n",
+        "            self._timer = now + self.skew_ns\n",
         "",
     ),
     Mutation(
@@ -60,9 +60,9 @@ MUTATIONS = (
         "F7: an accepted advert restarts the timer",
         _E,
         "KnownMaster(heard.source, heard.advert.priority)\n"
-        "        self.deadline = now + self.master_down_ns\n",
+        "        self._timer = now + self.master_down_ns\n",
         "KnownMaster(heard.source, heard.advert.priority)\n"
-        "        self.deadline = self.deadline or now + self.master_down_ns\n",
+        "        self._timer = self._timer or now + self.master_down_ns\n",
     ),
     Mutation(
         "lower-priority-restarts-timer",
@@ -173,23 +173,23 @@ MUTATIONS = (
         "adverts-too-slow",
         "F10: an advert every interval",
         _E,
-        "        nominal = (self.deadline or now) + interval_ns\n",
-        "        nominal = (self.deadline or now) + 2 * interval_ns\n",
+        "        nominal = (self._timer or now) + interval_ns\n",
+        "        nominal = (self._timer or now) + 2 * interval_ns\n",
     ),
     Mutation(
         "adverts-too-fast",
         "F10: not more than one advert each interval",
         _E,
-        "        nominal = (self.deadline or now) + interval_ns\n",
-        "        nominal = (self.deadline or now) + interval_ns // 2\n",
+        "        nominal = (self._timer or now) + interval_ns\n",
+        "        nominal = (self._timer or now) + interval_ns // 2\n",
     ),
     Mutation(
         "suspended-master-advertises",
         "election rule 5: nothing is sent before everything was heard",
         _E,
-        "            self._suspended = True\n            self.deadline = None\n",
+        "            self._suspended = True\n            self._timer = None\n",
         "            self._suspended = True\n"
-        "            self.deadline = now\n"
+        "            self._timer = now\n"
         "            self._speak(now)\n",
         seed=17,
     ),
@@ -206,10 +206,9 @@ MUTATIONS = (
         "election rule 5: if nobody was, it goes on at once",
         _E,
         "        self._suspended = False\n"
-        "        self.deadline = now + self.standing.interval_ns\n"
+        "        self._timer = now + self.standing.interval_ns\n"
         "        self._speak(now)\n",
-        "        self._suspended = False\n"
-        "        self.deadline = now + self.standing.interval_ns\n",
+        "        self._suspended = False\n        self._timer = now + self.standing.interval_ns\n",
         seed=17,
     ),
     # --- claim ------------------------------------------------------------------------------------
@@ -308,8 +307,8 @@ MUTATIONS = (
         "foreign-vip-ignored",
         "a configured VIP that nobody claimed is removed from a backup",
         _U,
-        "                self._actions.append(RemoveStray(remove))\n",
-        "",
+        "self._foreign.look(self._vips[key], entries, self._teller, now):\n",
+        "self._foreign.look(self._vips[key], entries, self._teller, now) and False:\n",
         seed=7,
     ),
     Mutation(
@@ -348,7 +347,7 @@ MUTATIONS = (
     Mutation(
         "stray-sweep-off",
         "no address of ours without a claim",
-        _N,
+        "vipd/core/strays.py",
         "            self._actions.append(RemoveStray(tuple(reversed(strays))))\n",
         "",
     ),
@@ -356,7 +355,7 @@ MUTATIONS = (
         "finished-too-early",
         "``Finished`` comes when the kernel holds nothing",
         _N,
-        "        if all(unit.is_released for unit in self.units.values()):\n",
+        "        if all(unit.is_done for unit in self.units.values()):\n",
         "        if True:\n",
     ),
     Mutation(

@@ -42,7 +42,7 @@ class Rig:
         one, two = self.hosts
         data = bytes(7) + bytes((kind,)) + bytes(40)
         source, destination = (each.plan.address(interface, Family.IPV4) for each in (one, two))
-        return Carried(one, two, interface, source, destination, data)
+        return Carried(one, two, interface, source, destination, data, 0)
 
     def carried(self, *datagrams: Carried) -> int:
         """How many of them arrive within 5 s."""

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vipd.model import SECOND_NS, Address, Duration
+from vipd.model import SECOND_NS, Address, Duration, Instant
 from vipd.sim.network import CHANNEL, Network
 from vipd.sim.world import World
 
@@ -42,6 +42,7 @@ class Carried:
     source: Address
     destination: Address
     data: bytes
+    sent_at: Instant
 
     @property
     def kind(self) -> int:

@@ -183,7 +183,8 @@ class ClusterFaults:
         if self.cluster is None:
             return None
         path = self.world.rng.choice(self.cluster.paths)
-        return self._cut_traffic(CHANNEL, both=self.world.chance(0.6), interface=path)
+        cut = self._cut_traffic(CHANNEL, both=self.world.chance(0.6), interface=path)
+        return None if cut is None else (self.world.span(2000, 14_000), cut[1])
 
     # --- deaths ---------------------------------------------------------------------------------
 
@@ -327,7 +328,7 @@ class ClusterFaults:
         host.drifted = True
         host.reload()
         mend: Mend = lambda: self._drift_ends(host)  # noqa: E731
-        return self.world.span(1000, 8000), mend
+        return self.world.span(2000, 14_000), mend
 
     def _drift_ends(self, host: Host) -> None:
         host.drifted = False

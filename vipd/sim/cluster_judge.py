@@ -9,7 +9,8 @@ two-holders            while the world is whole no VIP is on two hosts, not for 
 term-back              the term that a node reports for a unit never goes back in one life
 term-shared            while the world is whole no two nodes are master in the same term
 stale-obeyed           what makes its receiver act moves nothing if it has a nonce that was not told
-                       lately, is about another life's mastership, or about a term that is over
+                       lately, is about another life's mastership, or about a term that is over; a
+                       heartbeat that was said before its receiver lived is not believed
 live-master-replaced   nobody takes over from a master whose adverts get through, but from itself
 handover-gap           a planned handover in a quiet cluster: somebody holds the VIPs again within
                        ``gap_ns``
@@ -27,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vipd.core.actions import Action, AddAddresses, SendMessage
+from vipd.core.actions import AddAddresses, SendAdvert, SendMessage
 from vipd.core.events import Event, MessageHeard, MessageRejected
 from vipd.core.unit import Unit
 from vipd.members import (
@@ -57,7 +58,7 @@ from vipd.model import (
 from vipd.sim.cluster_manners import Manners
 from vipd.sim.convergence import settle_ns
 from vipd.sim.network import ADVERTS
-from vipd.sim.plans import UnitPlan
+from vipd.sim.plans import MAIN, SIDE, UnitPlan
 from vipd.snapshots import PinSnapshot
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class ClusterJudge:
         self.world = world
         self.scenario = scenario
         self.hosts: Sequence[Host] = scenario.hosts
-        self.whole_since: Instant = 0
+        self.whole_since: Instant = -100 * SECOND_NS  # nothing was broken before the world began
         self.adverts_whole_since: Instant = 0
         self.manners = Manners(world, scenario, self)
         self._nonces: dict[FakeEngine, Nonces] = {}
@@ -118,9 +119,12 @@ class ClusterJudge:
         frozen = any(host.running and not host.lively for host in self.hosts)
         ghosts = any(not host.running and host.holds_tagged() for host in self.hosts)
         refused = any(host.netlink_errno or host.send_errno for host in self.hosts)
+        down = any(
+            host.up and not host.link_is_up(name) for host in self.hosts for name in (MAIN, SIDE)
+        )
         channel = self.scenario.channel
         late = channel.loses or channel.delays
-        if frozen or ghosts or refused or late or not self.scenario.network.is_whole:
+        if frozen or ghosts or refused or late or down or not self.scenario.network.is_whole:
             self.whole_since = self.world.now
         if not self.scenario.network.carries_adverts:
             self.adverts_whole_since = self.world.now
@@ -266,8 +270,10 @@ class ClusterJudge:
 
     # --- what is heard ------------------------------------------------------------------------
 
-    def hears(self, engine: FakeEngine, event: MessageHeard | MessageRejected) -> None:
-        """Before the core sees it."""
+    def hears(
+        self, engine: FakeEngine, event: MessageHeard | MessageRejected, sent_at: Instant
+    ) -> None:
+        """Before the core sees it. ``sent_at``: true time."""
         self._stale = ""
         if isinstance(event, MessageRejected):
             self.world.coverage[f"discarded {event.reason.value}"] += 1
@@ -275,6 +281,12 @@ class ClusterJudge:
         message = event.received.message
         if isinstance(message, Go):
             engine.host.on_step(engine, "go-heard")
+        if isinstance(message, Heartbeat) and event.received.version > 1:
+            age_ns = self.world.now - sent_at  # engines count time from their birth by their clock
+            if age_ns > engine.now() - engine.born_at + _SLACK_NS:
+                self.world.coverage["recordings played to a new life"] += 1
+                self._stale = "said before its receiver lived"
+                self._before = _members(engine)
         if isinstance(message, _ACTING):
             self._stale = self._why_stale(engine, event)
             if self._stale:
@@ -302,16 +314,14 @@ class ClusterJudge:
         known = self._terms.get((engine.identity.owner, gift.unit), 0)
         return gift.term < known or gift.attempt < newest
 
-    def after(self, engine: FakeEngine, event: Event, actions: tuple[Action, ...]) -> None:
+    def after(self, engine: FakeEngine, event: Event) -> None:
         if self._stale and isinstance(event, MessageHeard):
             why, self._stale = self._stale, ""
-            if _standing(engine) != self._before:
+            beat = isinstance(event.received.message, Heartbeat)
+            if (_members if beat else _standing)(engine) != self._before:
                 kind = type(event.received.message).__name__
                 text = f"{engine.host.name}: {kind} of {event.received.sender.node}, {why}"
                 self.world.violated("stale-obeyed", text)
-        for action in actions:
-            if type(action) is AddAddresses:
-                self._judge_covered(engine, action)
 
     # --- takeovers ----------------------------------------------------------------------------
 
@@ -337,9 +347,8 @@ class ClusterJudge:
         now, down = self.world.now, self.scenario.slowest(unit).longest_down_ns
         since = max(twin.became_at, host.disturbed_at, by.disturbed_at)
         since = max(since, self.adverts_whole_since, self.scenario.foreign_at)
-        if self.scenario.foreign is not None or now - since < 2 * down + SECOND_NS:
-            return False
-        if self.scenario.units_changed_at > now - 2 * down - SECOND_NS:
+        since = max(since, self.scenario.units_changed_at)
+        if self.scenario.foreign is not None or now - since < down + SECOND_NS:
             return False
         if known.election.state is not State.MASTER or known.claim.state is not ClaimState.PRESENT:
             return False
@@ -351,13 +360,15 @@ class ClusterJudge:
 
     # --- the last will ------------------------------------------------------------------------
 
-    def _judge_covered(self, engine: FakeEngine, order: AddAddresses) -> None:
-        unit = engine.node.units.get(order.instance)
+    def carries_out(self, engine: FakeEngine, order: AddAddresses | SendAdvert) -> None:
+        """At the instant at which a mastership touches kernel or network."""
+        units = engine.node.units.values()
+        unit = next((u for u in units if order.instance in (u.config.name, *u.routers)), None)
         if unit is None or unit.election.state is not State.MASTER:
             return
         missing = _unnamed(engine, unit)
         if missing:
-            text = f"{engine.host.name}: VIPs of {sorted(missing)} are added before that"
+            text = f"{engine.host.name}: {type(order).__name__} of {sorted(missing)} before it"
             self.world.violated("will-late", text)
 
     def dies(self, engine: FakeEngine) -> None:
@@ -405,7 +416,8 @@ class ClusterJudge:
             if host is engine.host or host.engine is None or host.maintenance:
                 continue
             known = host.engine.node.units.get(unit.name)
-            rests = self.world.now - max(host.disturbed_at, self.scenario.changed_at) > SECOND_NS
+            changed_at = max(host.disturbed_at, self.scenario.worth_changed_at)
+            rests = self.world.now - changed_at > SECOND_NS
             if known is not None and known.election.state is State.BACKUP and rests:
                 return True
         return False
@@ -418,10 +430,21 @@ def _unnamed(engine: FakeEngine, unit: Unit) -> set[str]:
 
 
 def _standing(engine: FakeEngine) -> object:
-    """All of an engine that a message could move."""
-    return tuple(
-        (name, unit.election.state, unit.claim.state) for name, unit in engine.node.units.items()
+    """All of an engine that a message that acts could move."""
+    units = engine.node.units.items()
+    cluster = engine.node.snapshot(engine.now()).cluster
+    members = () if cluster is None else cluster.members
+    return (
+        [(name, unit.election.state, unit.claim.state) for name, unit in units],
+        [(each.name, each.alive, each.left) for each in members],
     )
+
+
+def _members(engine: FakeEngine) -> object:
+    """What an engine believes of the others."""
+    cluster = engine.node.snapshot(engine.now()).cluster
+    members = () if cluster is None else cluster.members
+    return [(each.name, each.alive, each.last_heard_ns) for each in members if not each.is_self]
 
 
 def _state(host: Host, name: str) -> str:

@@ -12,7 +12,8 @@ goodbye-unsaid         the engine ends by itself, and does not say so to a node 
 asks-too-soon          what was refused or not answered is asked again before its back-off is over
 asks-early             it asks for mastership within ``preempt_delay`` of its start, or within 5 s
                        after its own health cost it one
-pin-outlives           who becomes master leaves the pin of the unit on another node
+pin-outlives           who becomes master leaves the pin of the unit on a node that is down, or that
+                       did not take it
 pin-overdue            a pin stands after its time
 maintenance-ignored    maintenance had to be withdrawn although somebody could have taken over
 stranger-replaced      it takes over from a stranger that speaks, sooner than the RFC allows
@@ -49,6 +50,7 @@ _OWN_TROUBLE = frozenset(
         Reason.ADVERTS_LOST,
     )
 )
+_NAMED = frozenset((Reason.HANDED_OVER.value, Reason.HANDOVER_FAILED.value))
 _RETURNS = frozenset(
     each.value
     for each in (Reason.SWITCHOVER, Reason.MAINTENANCE, Reason.PREEMPTED, Reason.ADVERTS_LOST)
@@ -123,7 +125,7 @@ class Manners:
         unit = self.judge.plan(name)
         if unit is None or not self.scenario.is_quiet or not self.judge.is_whole(unit):
             return
-        if self.world.now - self.scenario.changed_at < _KNOWN_NS:
+        if self.world.now - self.scenario.worth_changed_at < _KNOWN_NS:
             return  # what changed just now need not be known
         asked = self._left_for.get((engine, name)) == Reason.PREEMPTED.value
         pinned = {pin.node for pin in self.judge.pins_of(engine, name)}
@@ -236,10 +238,19 @@ class Manners:
     # --- taking -------------------------------------------------------------------------------
 
     def takes(self, engine: FakeEngine, note: Note) -> None:
+        failed = note.fields["reason"] == Reason.HANDOVER_FAILED.value
         for pin in self.judge.pins_of(engine, note.instance):
-            if pin.node != engine.host.name:
+            if pin.node != engine.host.name and (failed or self._is_long_gone(pin.node)):
                 self._fail(engine, "pin-outlives", f"{note.instance}: on {pin.node}")
-        self._judge_stranger(engine, note)
+        if note.fields["reason"] not in _NAMED:
+            self._judge_stranger(engine, note)
+
+    def _is_long_gone(self, node: str) -> bool:
+        host = next((each for each in self.hosts if each.name == node), None)
+        cluster = self.scenario.cluster
+        if host is None or cluster is None or host.running:
+            return False
+        return self.world.now - host.died_at > cluster.heartbeat_timeout_ns + SECOND_NS
 
     def _judge_stranger(self, engine: FakeEngine, note: Note) -> None:
         router = self.scenario.foreign

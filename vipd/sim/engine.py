@@ -224,7 +224,7 @@ class FakeEngine:
         if isinstance(event, MessageHeard) and self.host.speaks != SPOKEN:
             # A release that speaks version 1 only knows nothing of echoes, and demands none.
             event = replace(event, received=replace(event.received, speaks=self.host.speaks))
-        self.host.judge.hears(self, event)
+        self.host.judge.hears(self, event, datagram.sent_at)
         self.feed(event)
 
     def _read(self, index: int, packet: _Packet) -> None:
@@ -350,6 +350,8 @@ class FakeEngine:
         elif kind is Finished:
             self.world.after(0, self.host.engine_finished, self)
         else:
+            if kind is AddAddresses:
+                self.host.judge.adds(self, action)  # type: ignore[arg-type]
             self._orders.append(action)  # type: ignore[arg-type]
             self._next_order()
 

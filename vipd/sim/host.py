@@ -179,9 +179,8 @@ class Host:
         for interface in self.paths:
             source = self.plan.address(interface, Family.IPV4)
             destination = receiver.plan.address(interface, Family.IPV4)
-            self.channel.send(
-                Carried(self, receiver, interface, source, destination, outgoing.datagram)
-            )
+            data, now = outgoing.datagram, self.world.now
+            self.channel.send(Carried(self, receiver, interface, source, destination, data, now))
 
     def datagram_arrives(self, datagram: Carried) -> None:
         if self.engine is not None:

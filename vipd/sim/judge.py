@@ -106,7 +106,7 @@ class Judge:
         self, engine: FakeEngine, event: Event, actions: tuple[Action, ...], now: Instant
     ) -> None:
         if self.cluster is not None:
-            self.cluster.after(engine, event, actions)
+            self.cluster.after(engine, event)
         told = self.told[engine.host]
         told.learn(event, now)
         twins, units = self.twins[engine.host], engine.node.units
@@ -145,9 +145,11 @@ class Judge:
 
     # --- the channel --------------------------------------------------------------------------
 
-    def hears(self, engine: FakeEngine, event: MessageHeard | MessageRejected) -> None:
+    def hears(
+        self, engine: FakeEngine, event: MessageHeard | MessageRejected, sent_at: Instant
+    ) -> None:
         if self.cluster is not None:
-            self.cluster.hears(engine, event)
+            self.cluster.hears(engine, event, sent_at)
 
     def says(self, engine: FakeEngine, action: SendMessage) -> None:
         if self.cluster is not None:
@@ -156,6 +158,10 @@ class Judge:
     def withdrawn(self, engine: FakeEngine) -> None:
         if self.cluster is not None:
             self.cluster.manners.withdrawn(engine)
+
+    def adds(self, engine: FakeEngine, order: AddAddresses) -> None:
+        if self.cluster is not None:
+            self.cluster.carries_out(engine, order)
 
     def dies(self, engine: FakeEngine) -> None:
         if self.cluster is not None:
@@ -177,6 +183,8 @@ class Judge:
         last_words = _LAST_WORDS if self.cluster is None else _LAST_WORDS_OF_CLUSTER
         if was_master and not speaks and type(engine.handled) in last_words:
             return  # still in the step in which it was beaten
+        if self.cluster is not None:
+            self.cluster.carries_out(engine, sent)
         if unit is None or not speaks:
             where = f"{engine.host.name} {sent.instance}"
             self.world.violated("speaks-unasked", f"{where}: an advert although it is not master")

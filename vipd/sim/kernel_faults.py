@@ -29,6 +29,7 @@ class KernelFaults:
 
     world: World
     healing: bool
+    renumbered: bool
     vip_keys: set[VipKey]
     foreign_twice: dict[Host, set[VipKey]]
     _foreign_once: dict[Host, set[VipKey]]
@@ -143,6 +144,7 @@ class KernelFaults:
         for address, prefix in zip(lower, (24, 64), strict=True):
             host.kernel.add(MAIN, address, prefix, tag=0, lifetime_s=None)
         renumbered = self.world.chance(0.3)
+        self.renumbered |= renumbered
         if renumbered:
             host.kernel.remove(MAIN, host.plan.ipv4, 24)
         host.disturbed()

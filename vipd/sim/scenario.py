@@ -50,6 +50,8 @@ class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
         self.foreign_at: Instant = -1
         self.foreign: ForeignRouter | None = None
         self.units_changed_at: Instant = 0
+        self.worth_changed_at: Instant = 0
+        self.renumbered = False
         self.on_change: Callable[[], None] = nothing
         self._rough = 0
         self._rough_at: Instant = 0
@@ -109,9 +111,13 @@ class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
         super().changed()
         self.on_change()
 
+    def _verdict_changed(self) -> None:
+        self.worth_changed_at = self.world.now
+        self.changed()
+
     def _remember(self) -> None:
         self.changed()
-        self.units_changed_at = self.world.now
+        self.units_changed_at = self.worth_changed_at = self.world.now
         self._units = units_of(self.instances, self.groups)
         self.vip_keys = {key for unit in self._units for key in unit.keys}
         slowest: dict[int, InstancePlan] = {}
@@ -129,7 +135,7 @@ class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
         for at, host in enumerate(self.hosts):
             self.foreign_twice[host] = set()
             host.knows(self.options.checks, self.options.first_verdict_ns)
-            host.on_verdict = self.changed
+            host.on_verdict = self._verdict_changed
             host.owned = tuple(
                 (vip.interface, vip.address, vip.prefix)
                 for plan in self.instances
@@ -336,6 +342,7 @@ class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
         return self._reload((self.instances, self.groups))
 
     def _reload_on(self, host: Host, checks: Sequence[str]) -> None:
+        self.units_changed_at = self.worth_changed_at = self.world.now
         if host.supervisor is not None:
             for check in checks:
                 host.supervisor.begins_anew(check)

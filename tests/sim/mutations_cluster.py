@@ -1,0 +1,312 @@
+"""Rules of clusters, each broken once: members, takeovers, handovers, pins, the last will."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.sim.mutation import Mutation
+
+_R, _W, _H = "vipd/core/roster.py", "vipd/core/watch.py", "vipd/core/handover.py"
+_C, _K, _P = "vipd/core/cluster.py", "vipd/core/cooperation.py", "vipd/core/pins.py"
+_Q, _N, _L = "vipd/core/preemption.py", "vipd/core/nonces.py", "vipd/core/will.py"
+_U, _V, _O = "vipd/core/unit.py", "vipd/core/cluster_view.py", "vipd/core/node.py"
+
+_cluster = partial(Mutation, cluster=True)
+
+MUTATIONS = (
+    # --- members ----------------------------------------------------------------------------------
+    _cluster(
+        "recordings-believed",
+        "roster rule 1: a heartbeat counts only from a life that echoed a nonce of ours",
+        _R,
+        "        if not peer.proved or peer.left or not newest ",
+        "        if peer.left or not newest ",
+    ),
+    _cluster(
+        "members-never-lost",
+        "roster rule 3: a member is alive while it is heard within the timeout",
+        _R,
+        "if peer.alive and heard is not None and now - heard >= self.timeout_ns:\n",
+        "if peer.alive and heard is not None and now - heard >= 1000 * self.timeout_ns:\n",
+    ),
+    _cluster(
+        "old-terms-come-back",
+        "terms: the highest there ever was counts",
+        _K,
+        "        self.term = self.known_term + 1\n        self.giving",
+        "        self.term = self.term + 1\n        self.giving",
+    ),
+    _cluster(
+        "worst-successor",
+        "the best of those that are fit is the successor",
+        _R,
+        "key=lambda peer: self.rank_of(peer, unit), reverse=True)",
+        "key=lambda peer: self.rank_of(peer, unit))",
+    ),
+    _cluster(
+        "successor-in-maintenance",
+        "a node in maintenance is no successor",
+        _R,
+        "if not peer.maintenance and peer.reports(unit, *FIT)",
+        "if peer.reports(unit, *FIT)",
+    ),
+    # --- takeovers --------------------------------------------------------------------------------
+    _cluster(
+        "strangers-ignored",
+        "watch rule 1: while a stranger speaks the timers of the RFC count",
+        _W,
+        "        if self.hears_strangers(now):\n            return None\n",
+        "",
+    ),
+    _cluster(
+        "channel-cut-is-death",
+        "watch rule 2a: who is silent on the channel and advertises is alive",
+        _W,
+        "        if advert > heard + 2 * self._roster.interval_ns:\n            return None\n",
+        "",
+    ),
+    _cluster(
+        "master-lost-too-early",
+        "watch rule 2b: a master is lost after the timeout",
+        _W,
+        "        lost = max(heard, advert) + self._roster.timeout_ns\n",
+        "        lost = max(heard, advert) + self._roster.timeout_ns // 8\n",
+    ),
+    _cluster(
+        "no-grace",
+        "watch rule 3: nobody stands before a handover has had its time",
+        _W,
+        "        until = self._vacant_since + grace_ns + self.rank(priority) * STEP_NS\n",
+        "        until = self._vacant_since + self.rank(priority) * STEP_NS\n",
+    ),
+    _cluster(
+        "all-at-once",
+        "watch: the best goes at once, each next one a step later",
+        _W,
+        "        until = self._vacant_since + grace_ns + self.rank(priority) * STEP_NS\n",
+        "        until = self._vacant_since + grace_ns\n",
+    ),
+    _cluster(
+        "unknown-nodes-forgotten",
+        "watch rule 4: a node of which nothing is known may be master",
+        _W,
+        "        if not self._roster.all_report(self.unit):\n",
+        "        if False:\n",
+    ),
+    _cluster(
+        "no-louder-adverts",
+        "cluster rule 3: a master whose beats are missed advertises at their pace",
+        _C,
+        "        if any(True for _ in self.roster.quiet(now)):\n",
+        "        if False:\n",
+    ),
+    _cluster(
+        "first-advert-makes-a-stranger",
+        "a member's new address may be heard before it is told",
+        _W,
+        "        return now - first > 2 * self._roster.interval_ns\n",
+        "        return True\n",
+    ),
+    _cluster(
+        "better-node-takes",
+        "H1: the better node asks for mastership, it never takes it",
+        _U,
+        "            preempt=config.leader.preempt and not self.held and not cooperates,\n",
+        "            preempt=config.leader.preempt and not self.held,\n",
+    ),
+    # --- acting messages --------------------------------------------------------------------------
+    _cluster(
+        "any-nonce",
+        "cluster rule 1: an acting message repeats one of our last two nonces",
+        _C,
+        "        if not self.nonces.accepts(message.nonce):\n",
+        "        if False:\n",
+    ),
+    _cluster(
+        "one-nonce-for-ever",
+        "the nonce changes",
+        _N,
+        "        while now >= self._changes_at:\n",
+        "        while False:\n",
+    ),
+    _cluster(
+        "old-go-obeyed",
+        "cooperation rule 1: a message about an older term does nothing",
+        _K,
+        "gift.attempt < newest or gift.term < self.known_term or others:",
+        "gift.attempt < newest or others:",
+    ),
+    _cluster(
+        "old-attempt-obeyed",
+        "handover rule 3: a higher attempt takes it back from the one before",
+        _K,
+        "gift.attempt < newest or gift.term < self.known_term or others:",
+        "gift.term < self.known_term or others:",
+    ),
+    # --- giving -----------------------------------------------------------------------------------
+    _cluster(
+        "offered-too-early",
+        "handover rule 1: nothing is offered before the VIPs are gone",
+        _K,
+        "        if election.reason in _OWN_TROUBLE:\n            self.preemption.trouble(now)\n",
+        "        self._offer_next(now)\n",
+    ),
+    _cluster(
+        "go-said-once",
+        "H2: go is repeated until it is answered",
+        _H,
+        "        self.next_go = now + REPEAT_NS\n",
+        "        self.next_go = now + 1000 * REPEAT_NS\n",
+    ),
+    _cluster(
+        "same-successor-again",
+        "handover rule 2: every node is offered it once",
+        _H,
+        "        self.tried.add(successor)\n",
+        "",
+    ),
+    _cluster(
+        "nobody-returns",
+        "H2: if nobody takes it, the master that left by order stands again",
+        _K,
+        "        if giving.may_return and self.state is State.BACKUP:\n",
+        "        if False:\n",
+    ),
+    _cluster(
+        "ends-while-offering",
+        "an engine ends when its masterships are taken",
+        _U,
+        "        return self.is_released and (self.coop is None or not self.coop.is_giving)\n",
+        "        return self.is_released\n",
+    ),
+    _cluster(
+        "ends-in-silence",
+        "who ends says goodbye",
+        _O,
+        "                self.cluster.goodbye()\n",
+        "                pass\n",
+    ),
+    _cluster(
+        "maintenance-keeps-the-unit",
+        "maintenance gives every mastership away",
+        _K,
+        "        elif unit.election.standing.barred and fit:\n",
+        "        elif False:\n",
+    ),
+    # --- asking -----------------------------------------------------------------------------------
+    _cluster(
+        "no-back-off",
+        "preemption rule 2: what was refused is asked again after 1 s, 2 s, ...",
+        _Q,
+        "        self._due = now + self._back_off_ns\n",
+        "        self._due = now\n",
+    ),
+    _cluster(
+        "no-preempt-delay",
+        "H4: preempt_delay delays taking from a live master",
+        _Q,
+        "self._due = max(self.better_since + delay_ns, self._not_before)",
+        "self._due = max(self.better_since, self._not_before)",
+    ),
+    _cluster(
+        "trouble-forgotten",
+        "H1: who lost mastership through its own health waits 5 s",
+        _Q,
+        "        self._not_before = now + AFTER_TROUBLE_NS\n",
+        "        self._not_before = now\n",
+    ),
+    _cluster(
+        "never-asks",
+        "H1: the better node asks for mastership",
+        _K,
+        "            or standing.priority <= report.priority\n",
+        "            or True\n",
+    ),
+    # --- pins -------------------------------------------------------------------------------------
+    _cluster(
+        "pin-not-followed",
+        "pins rule 2: a master that sees a pin on another fit node hands over to it",
+        _K,
+        "        if pinned.node in fit:\n            wanted",
+        "        if False:\n            wanted",
+    ),
+    _cluster(
+        "pins-tie",
+        "pins rule 1: of equal versions the greater node name counts",
+        _P,
+        "        if (pin.version, pin.node) <= (known.version, known.node):\n",
+        "        if pin.version <= known.version:\n",
+    ),
+    _cluster(
+        "pins-stay-here",
+        "pins spread by heartbeats",
+        _C,
+        "            moved = self.pins.hear(report.unit, report.pin, now)\n",
+        "            moved = False\n",
+    ),
+    _cluster(
+        "pin-for-ever",
+        "pins rule 3: a pin ends by its time",
+        _P,
+        "            if each.until is not None and now >= each.until\n",
+        "            if False\n",
+    ),
+    _cluster(
+        "pin-on-the-dead",
+        "pins rule 3: a pin ends when its node cannot take the unit",
+        _K,
+        "            self.cluster.pins.clear(self.name)\n",
+        "            pass\n",
+    ),
+    # --- the last will ----------------------------------------------------------------------------
+    _cluster(
+        "will-too-late",
+        "the will is kept before what it answers for is done",
+        _O,
+        "(will, *self._actions)",
+        "(*self._actions, will)",
+    ),
+    _cluster(
+        "will-without-goodbyes",
+        "the will says priority 0 for each mastership",
+        _L,
+        "tuple(each for _, several in self._parts.values() for each in several)",
+        "()",
+    ),
+    _cluster(
+        "will-of-yesterday",
+        "the will repeats the nonces of now",
+        _L,
+        "        if not self._changed and heirs == self._heirs:\n",
+        "        if not self._changed:\n",
+    ),
+    _cluster(
+        "will-never-ends",
+        "a unit leaves the will when nothing of it is here",
+        _L,
+        "    leads = unit.election.state is State.MASTER or not unit.is_released\n",
+        "    leads = unit.election.state is not State.INIT\n",
+    ),
+    # --- alarms -----------------------------------------------------------------------------------
+    _cluster(
+        "no-standby-unsaid",
+        "alarm: nobody could take over",
+        _V,
+        "    if coop.state is State.MASTER and not roster.fit_for(coop.name):\n",
+        "    if False:\n",
+    ),
+    _cluster(
+        "drift-unsaid",
+        "alarm: another node's configuration differs",
+        _V,
+        "    if peer.alive and peer.configuration != cluster.config.digest:\n",
+        "    if False:\n",
+    ),
+    _cluster(
+        "path-down-unsaid",
+        "alarm: a path is silent",
+        _V,
+        "            if now - silent_since >= limit_ns:\n",
+        "            if False:\n",
+    ),
+)
