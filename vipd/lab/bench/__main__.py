@@ -37,7 +37,9 @@ from vipd.lab.namespace import ensure_privileges
 from vipd.lab.screen import Screen
 
 _BUSY_LOAD = 0.5
-_FOOTNOTE = "median (greatest) of all repetitions; no goal: for information"
+_FOOTNOTE = """\
+median (greatest) of all repetitions; no goal: for information. p99: the nearest rank, so the worst
+of up to 100. Two holders: the longest time, by the kernels. Load: the machine's, mean over a row"""
 
 
 def measurements(quick: bool, arenas: Arenas) -> dict[str, Measurement]:
@@ -136,7 +138,7 @@ def keepalived_version() -> str:
 def _arguments(names: list[str]) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("scripts/bench", description=__doc__, formatter_class=form)
-    parser.add_argument("--quick", action="store_true", help="few repetitions: 4 minutes, not 20")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: 10 minutes, not 70")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to a file")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(names)}")
     return parser.parse_args()

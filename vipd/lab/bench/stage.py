@@ -38,7 +38,7 @@ _EVENT_LIMIT_S = 10.0
 _RETURN_LIMIT_S = 30.0  # it is served meanwhile, by the other host: a daemon may take long to start
 _REST_LIMIT_S = 30.0
 _RECOVERY_LIMIT_S = 60.0
-_LOOK_S = 0.05
+_LOOK_S = 0.05  # the client writes its log as often; looking costs the daemons their time
 _LIFETIME_NS = 5 * SECOND_NS  # of the addresses that dead ones held, and a bit more
 _SPREAD_NS = SECOND_NS  # an advert interval, and ten of heartbeats
 
@@ -79,7 +79,7 @@ class Stage:
         """Until this host alone answers; the kernels of others are looked at in the sample."""
         answers, name = self.field.answers, to.host.name
         limit_s = _RETURN_LIMIT_S if to is pair.high else _EVENT_LIMIT_S
-        wait_for(lambda: answers.steady(pair.vip, name), limit_s, f"{name} does not serve")
+        wait_for(lambda: answers.steady(pair.vip, name), limit_s, f"{name} does not serve", _LOOK_S)
 
     def _sample(self, pair: Pair, start_ns: Instant) -> Sample:
         answers = self.field.answers.of(pair.vip)
