@@ -33,7 +33,11 @@ from vipd.core.events import (
     GateShut,
     HealthReported,
     Identified,
+    LoopStalled,
+    MessageHeard,
+    MessageRejected,
     OrdersGiven,
+    StallDrained,
     StopRequested,
 )
 from vipd.core.node import Node
@@ -87,6 +91,8 @@ class Member:
         self.alive = True
         self.orders = Orders()
         self.after_death = False
+        self.backlog: list[Event] | None = None
+        self._frozen_at: Instant = 0
         self._armed: Instant | None = None
 
     def start(self) -> None:
@@ -106,6 +112,9 @@ class Member:
     def feed(self, event: Event) -> None:
         if not self.alive:
             return
+        if self.backlog is not None:
+            self.backlog.append(event)
+            return
         now = self.world.now
         for action in self.node.handle(event, now):
             self.log.append((now, action))
@@ -119,6 +128,8 @@ class Member:
         if armed != self._armed or not self.alive:
             return
         self._armed = None
+        if self.backlog is not None:
+            return
         due = self.node.deadline()
         if due is not None and due <= self.world.now:
             self.feed(DeadlinePassed())
@@ -200,6 +211,24 @@ class Member:
             self.world.carry(self, outgoing.to, outgoing.datagram)
         for goodbye in self.will.goodbyes:
             self.world.advert(self, goodbye)
+
+    def freeze(self) -> None:
+        """SIGSTOP: what comes waits in the sockets."""
+        self.backlog, self._frozen_at = [], self.world.now
+
+    def thaw(self) -> None:
+        """As the engine does it: first what waited in the sockets, then everything else."""
+        backlog, self.backlog = self.backlog or [], None
+        late_ns = self.world.now - self._frozen_at
+        self.feed(LoopStalled(late_ns))
+        for kinds in ((AdvertHeard,), (MessageHeard, MessageRejected)):
+            for event in backlog:
+                if isinstance(event, kinds):
+                    self.feed(event)
+        self.feed(StallDrained())
+        for event in backlog:
+            if not isinstance(event, AdvertHeard | MessageHeard | MessageRejected):
+                self.feed(event)
 
     def vanish(self) -> None:
         """Power failure: everything is gone, and nobody says so."""

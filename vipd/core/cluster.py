@@ -18,7 +18,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vipd.core.actions import Action, SendMessage
@@ -192,8 +192,9 @@ class Cluster:
 
     def take_report(self, report: UnitReport, now: Instant) -> None:
         """What a unit says now; a change is told at once."""
-        if self._reports.get(report.unit) != report:
-            self._reports[report.unit] = report
+        told = self._reports.get(report.unit)
+        self._reports[report.unit] = report
+        if told is None or _news(told) != _news(report):
             self._changed[report.unit] = REPEATS
             self.beat_soon(now)
 
@@ -498,6 +499,12 @@ def joined(
     cluster.maintenance = orders.maintenance
     cluster.pins.learn_counts(orders.pins)
     return cluster
+
+
+def _news(report: UnitReport) -> UnitReport:
+    """All that is worth a beat of its own: that the rest of a pin's time shrinks is not."""
+    pin = report.pin
+    return report if pin is None else replace(report, pin=replace(pin, rest_ns=0))
 
 
 def _nonce_period_ns(config: ClusterConfig) -> int:
