@@ -163,13 +163,14 @@ def agree(nodes: Sequence[VipdNode], master: str) -> bool:
     """In the status of each node all of them are alive, this one is master, and it stays so."""
     try:
         return all(
-            _sees(node.status(), [other.host.name for other in nodes], master) for node in nodes
+            sees(node.status(), [other.host.name for other in nodes], master) for node in nodes
         )
     except VipdError:
         return False  # it is just being started
 
 
-def _sees(status: Mapping[str, Any], names: Sequence[str], master: str) -> bool:
+def sees(status: Mapping[str, Any], names: Sequence[str], master: str) -> bool:
+    """A node's status says so."""
     members = (status.get("cluster") or {}).get("nodes", {})
     own = status["instances"].get(INSTANCE, {})
     return own.get("handing_to") is None and all(
