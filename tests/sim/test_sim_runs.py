@@ -55,25 +55,31 @@ def test_tracing_changes_nothing() -> None:
     assert traced.trace
 
 
+@pytest.mark.timeout(400)
 def test_every_promise_is_kept_and_enough_is_tried() -> None:
-    coverage: Counter[str] = Counter()
+    coverage: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+    runs: Counter[bool] = Counter()
     for seed in SEEDS:
         result = run(seed)
         assert result.violation is None, f"seed {seed}: {result.violation}"
-        coverage += result.coverage
-    assert too_little(coverage, len(SEEDS)) == []
+        cluster = result.options.cluster is not None
+        coverage[cluster] += result.coverage
+        runs[cluster] += 1
+    assert min(runs.values()) > len(SEEDS) // 3
+    for cluster, tried in coverage.items():
+        assert too_little(tried, runs[cluster], cluster=cluster) == []
 
 
 @pytest.mark.parametrize("nodes", [2, 3])
 def test_the_number_of_nodes_can_be_fixed(nodes: int) -> None:
-    result = run(5, nodes)
+    result = run(5, nodes, cluster=False)
     assert len(result.options.hosts) == nodes
     assert result.violation is None
     assert result.simulated_ns > 25 * SECOND_NS
 
 
 def test_options_are_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "12"]) == KEPT
+    assert main(["--seed", "12", "--mode", "plain"]) == KEPT
     printed = capsys.readouterr().out
     for word in ("seed 12", "priorities=", "vips=", "fault_kinds", "clock_drift_ppb", "delay_ns"):
         assert word in printed
@@ -83,12 +89,12 @@ def test_a_violation_is_named_and_replays(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("vipd.core.timing.skew_ns", lambda *_: 0)
-    assert main(["--seed", "1", "--quiet"]) == VIOLATED
+    assert main(["--seed", "1", "--mode", "plain", "--quiet"]) == VIOLATED
     first = capsys.readouterr().out
     assert "VIOLATED seed 1: early-takeover: " in first
-    assert "replay: python -m vipd.sim --seed 1 --trace" in first
+    assert "replay: python -m vipd.sim --seed 1 --mode plain --trace" in first
     assert "CHECKER  early-takeover" in first
-    assert main(["--seed", "1", "--quiet"]) == VIOLATED
+    assert main(["--seed", "1", "--mode", "plain", "--quiet"]) == VIOLATED
     assert capsys.readouterr().out == first
 
 
@@ -97,7 +103,7 @@ def test_runs_that_try_too_little_fail(
 ) -> None:
     monkeypatch.setattr("vipd.sim.__main__.MINIMUM_RUNS", 1)
     monkeypatch.setitem(MINIMA_PER_100_RUNS, "takeovers", 10**6)
-    assert main(["--seed", "1", "--quiet"]) == UNTRIED
+    assert main(["--seed", "1", "--mode", "plain", "--quiet"]) == UNTRIED
     assert "tried too little: takeovers" in capsys.readouterr().out
 
 

@@ -74,6 +74,7 @@ _PLANNED = frozenset(
 _NAMED = frozenset(each.value for each in (Reason.HANDED_OVER, Reason.HANDOVER_FAILED))
 _HICCUPS_NS = 70 * MILLISECOND_NS
 _SLACK_NS = 100 * MILLISECOND_NS
+_RENAMED_NS = 2 * SECOND_NS
 _TAKES_NS = 30 * MILLISECOND_NS
 
 
@@ -162,11 +163,25 @@ class ClusterJudge:
         if unit is None:
             return
         holders = [each for each in self.hosts if key in each.kernel.tagged]
+        if len(holders) > 1 and self._is_plain_tie(unit, holders):
+            return
         if len(holders) > 1 and host in holders and self.is_whole(unit):
             names = ", ".join(each.name for each in holders)
             text = f"{format_address(key[1])} of {unit.name} is on {names}"
             self.world.violated("two-holders", text)
         self._judge_gap(unit)
+
+    def _is_plain_tie(self, unit: UnitPlan, holders: list[Host]) -> bool:
+        """Hosts that call the unit by different names are no cluster for it: a tie of plain VRRP,
+        in which both may stand at once."""
+        names = [
+            frozenset(name for name in host.engine.node.units if name == unit.name)
+            for host in holders
+            if host.engine is not None
+        ]
+        rests = self.world.now - self.scenario.units_changed_at
+        tie = len(set(unit.first.priorities)) < len(unit.first.priorities)
+        return tie and (len(set(names)) > 1 or rests < _RENAMED_NS)
 
     def _judge_gap(self, unit: UnitPlan) -> None:
         now = self.world.now
@@ -352,7 +367,10 @@ class ClusterJudge:
             return False
         if known.election.state is not State.MASTER or known.claim.state is not ClaimState.PRESENT:
             return False
-        network = self.scenario.network
+        network, cluster = self.scenario.network, self.scenario.cluster
+        echoes = cluster is not None and all(each.highest > 1 for each in cluster.speaks)
+        if not echoes and not network.is_whole:
+            return False  # version 1: nobody can know that its beats are missed
         cut = any(network.is_cut(host, by, m.interface, ADVERTS) for m in unit.members)
         up = all(host.link_is_up(m.interface) for m in unit.members)
         hears = all(by.link_is_up(m.interface) for m in unit.members)

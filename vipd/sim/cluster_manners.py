@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vipd.core.actions import SendMessage
+from vipd.core.unit import Unit
 from vipd.members import Go, Goodbye, Heartbeat, TransferRequest
-from vipd.model import MILLISECOND_NS, SECOND_NS, Instant, Note, Reason, State
+from vipd.model import MILLISECOND_NS, SECOND_NS, Duration, Instant, Note, Reason, State
 from vipd.sim.plans import UnitPlan
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Manners:
         self._offers: dict[tuple[FakeEngine, str], _Offer] = {}
         self._left_for: dict[tuple[FakeEngine, str], str] = {}
         self._asked: dict[tuple[FakeEngine, str], _Asked] = {}
-        self._trouble: dict[tuple[FakeEngine, str], Instant] = {}
+        self._trouble: dict[tuple[FakeEngine, str], tuple[Unit | None, Instant]] = {}
         self._goodbyes: set[FakeEngine] = set()
 
     @property
@@ -129,23 +130,24 @@ class Manners:
             return  # what changed just now need not be known
         asked = self._left_for.get((engine, name)) == Reason.PREEMPTED.value
         pinned = {pin.node for pin in self.judge.pins_of(engine, name)}
-        fit = self._fit(engine, unit)
-        if asked or pinned or not fit:
+        fit, settled = self._fit(engine, unit, 0), self._fit(engine, unit, 3 * SECOND_NS)
+        if asked or pinned or not settled:
             return
         self.world.coverage["successors judged"] += 1
-        best = max(fit.values())
-        if fit.get(successor) != best:
-            self._fail(engine, "successor-not-best", f"{name}: {successor} of {fit}")
+        if fit.get(successor, (0, b"")) < max(settled.values()):
+            self._fail(engine, "successor-not-best", f"{name}: {successor} of {settled}")
 
-    def _fit(self, engine: FakeEngine, unit: UnitPlan) -> dict[str, tuple[int, bytes]]:
-        """Who could take the unit, and how good each is."""
+    def _fit(
+        self, engine: FakeEngine, unit: UnitPlan, settled_ns: Duration
+    ) -> dict[str, tuple[int, bytes]]:
+        """Who could take the unit, undisturbed for so long, and how good each is."""
         cluster, found = self.scenario.cluster, {}
         for host in self.hosts:
             other = host.engine
             if other is None or other is engine or host.maintenance or cluster is None:
                 continue
             known = other.node.units.get(unit.name)
-            settled = self.world.now - host.disturbed_at > 3 * SECOND_NS
+            settled = self.world.now - host.disturbed_at > settled_ns
             if settled and known is not None and known.election.state is State.BACKUP:
                 rank = (known.election.standing.priority, cluster.addresses(host.plan)[0])
                 found[host.name] = rank
@@ -171,8 +173,8 @@ class Manners:
         delay_ns = 0 if unit is None else unit.config.leader.preempt_delay_ns
         if now - engine.born_at < delay_ns:
             self._fail(engine, "asks-early", f"{name}: within preempt_delay of its start")
-        trouble = self._trouble.get(key)
-        if trouble is not None and self.world.now - trouble < _TROUBLE_NS:
+        whose, trouble = self._trouble.get(key, (None, 0))
+        if whose is not None and whose is unit and self.world.now - trouble < _TROUBLE_NS:
             self._fail(engine, "asks-early", f"{name}: its own health cost it the mastership")
 
     # --- giving -------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ class Manners:
         key, reason = (engine, note.instance), str(note.fields["reason"])
         self._left_for[key] = reason
         if reason in _OWN_TROUBLE:
-            self._trouble[key] = self.world.now
+            self._trouble[key] = (engine.node.units.get(note.instance), self.world.now)
 
     def hands_over(self, engine: FakeEngine, note: Note) -> None:
         key, step = (engine, note.instance), note.fields["step"]
@@ -232,7 +234,11 @@ class Manners:
             if plan is None or unit.election.state is not State.MASTER:
                 continue
             quiet = self.scenario.is_quiet and self.judge.is_whole(plan)
-            if quiet and self._fit(engine, plan) and not self.judge.pins_of(engine, name):
+            if (
+                quiet
+                and self._fit(engine, plan, 3 * SECOND_NS)
+                and not self.judge.pins_of(engine, name)
+            ):
                 self._fail(engine, "maintenance-ignored", f"{name} is still here")
 
     # --- taking -------------------------------------------------------------------------------
