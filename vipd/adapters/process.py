@@ -28,6 +28,7 @@ _NICEST, _HURRIED = -20, -10
 _CAPABILITY_VERSION = 0x20080522
 _CAPABILITY_SETS = struct.Struct("6I")  # effective, permitted, inheritable; then bits 32 to 63
 _ROUND_ROBIN_PRIORITY = 50
+_AUTOGROUP = "/proc/self/autogroup"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,6 +73,7 @@ def hurry(mode: str) -> None:
         policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, _HURRIED)
+        _weigh_session(_HURRIED)
 
 
 def _be_nicest() -> str:
@@ -79,7 +81,19 @@ def _be_nicest() -> str:
         os.setpriority(os.PRIO_PROCESS, 0, _NICEST)
     except OSError as error:
         return f"normal, nice refused: {_explain(error.errno or 0, 'CAP_SYS_NICE')}"
+    _weigh_session(_NICEST)
     return f"nice {_NICEST}"
+
+
+def _weigh_session(nice: int) -> None:
+    """The same for our session, where the kernel schedules by sessions (autogroup, sched(7)).
+
+    Without that a nice value counts among the processes of one session only. Not for a session
+    that others are in, too: a shell's.
+    """
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError), open(_AUTOGROUP, "w", encoding="ascii") as group:
+            group.write(str(nice))
 
 
 def _explain(number: int, missing: str) -> str:

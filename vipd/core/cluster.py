@@ -65,7 +65,10 @@ if TYPE_CHECKING:
     from vipd.core.unit import Unit
 
 BEAT_GAP_NS = 5 * MILLISECOND_NS
-"""Changes that come in a row share a beat."""
+"""Changes that come in a row share a beat, and none is made while a handover is busy."""
+
+SAY_DELAY_NS = MILLISECOND_NS // 2
+"""Answers and wishes wait until the orders to the kernel of the same event are carried out."""
 
 FEW_UNITS = 8
 """With more, most beats list only the units that changed lately."""
@@ -122,7 +125,8 @@ class Cluster:
         self._changed: dict[str, int] = {}
         self._beat = 0
         self._beat_at = now
-        self._last_beat: Instant = now - BEAT_GAP_NS
+        self._say_at: Instant | None = None
+        self._has_news = False
         self._offers: list[Gift] = []
         self._wishes: dict[str, list[Wish]] = {}
         self._takings: dict[str, list[tuple[Owner, Taking]]] = {}
@@ -143,7 +147,7 @@ class Cluster:
         """Maintenance and pins."""
         if self.maintenance != orders.maintenance:
             self.maintenance = orders.maintenance
-            self._beat_at = now
+            self.beat_soon(now)
         for name in self.pins.obey(orders.pins, now):
             unit = self._units.get(name)
             if unit is not None and unit.coop is not None:
@@ -153,7 +157,7 @@ class Cluster:
 
     @property
     def deadline(self) -> Instant | None:
-        return soonest(self._beat_at, self.roster.deadline, self.pins.deadline)
+        return soonest(self._beat_at, self._say_at, self.roster.deadline, self.pins.deadline)
 
     def fire(self, now: Instant) -> bool:
         """Beats and losses; True: every unit has to look anew."""
@@ -163,6 +167,8 @@ class Cluster:
             unit = self._units.get(name)
             if unit is not None and unit.coop is not None:
                 unit.coop.pinned("its time is over")
+        if self._say_at is not None and now >= self._say_at:
+            self._say_gathered(now)
         if now >= self._beat_at:
             self._speak_up(now)
             self._send_beat(now)
@@ -180,7 +186,8 @@ class Cluster:
 
     def beat_soon(self, now: Instant) -> None:
         """Something that a beat says has changed."""
-        self._beat_at = min(self._beat_at, max(now, self._last_beat + BEAT_GAP_NS))
+        self._has_news = True
+        self._beat_at = min(self._beat_at, now + BEAT_GAP_NS)
 
     def _speak_up(self, now: Instant) -> None:
         """Rule 3."""
@@ -205,7 +212,7 @@ class Cluster:
 
     def _send_beat(self, now: Instant) -> None:
         self._beat += 1
-        self._last_beat, self._beat_at = now, now + self.config.heartbeat_interval_ns
+        self._beat_at, self._has_news = now + self.config.heartbeat_interval_ns, False
         self.nonces.turn(now)
         full = len(self._reports) <= FEW_UNITS or self._beat % FULL_BEAT_EVERY == 0
         listed = tuple(
@@ -297,7 +304,7 @@ class Cluster:
         before = (peer.maintenance, len(peer.units))
         heard: Heard = self.roster.hear(peer, event.received, message, self.nonces, now)
         if heard.answer:
-            self.beat_soon(now)
+            self._beat_at = now
         if heard.revived:
             self._note(NoteKind.MEMBER_ALIVE, {"node": peer.name, "software": peer.software})
         for report in heard.reports:
@@ -426,34 +433,42 @@ class Cluster:
         self._refusals.setdefault(peer.name, []).append(refusal)
 
     def flush(self, now: Instant) -> None:
-        """Say what was gathered: what makes others act first, then the beat."""
+        """At the end of every event: ``Go`` before all else, for the VIPs are nowhere now.
+
+        What else was gathered waits a moment: nobody's clients do, and the kernel comes first.
+        """
         if self._offers:
             gifts, self._offers = tuple(self._offers), []
-            for peer in self.roster.alive():
-                self._say(peer, Go(peer.nonce, self.owner, gifts))
-        if self._takings:
-            for name, takings in self._takings.items():
-                peer = self.roster.peers[name]
-                for owner in dict.fromkeys(owner for owner, _ in takings):
-                    own = tuple(taking for whose, taking in takings if whose == owner)
-                    self._say(peer, Taken(peer.nonce, owner, own))
-            self._takings.clear()
-        if self._refusals:
-            for name, refusals in self._refusals.items():
-                peer = self.roster.peers[name]
-                for owner in dict.fromkeys(owner for owner, _ in refusals):
-                    told = tuple(each for whose, each in refusals if whose == owner)
-                    self._say(peer, Refused(peer.nonce, owner, told))
-            self._refusals.clear()
-        # Who is asked for its mastership must know by now why we are the better one.
-        if now >= self._beat_at or (self._wishes and self._changed):
+            self._actions[0:0] = [
+                SendMessage(Go(peer.nonce, self.owner, gifts), peer.name)
+                for peer in self.roster.alive()
+                if peer.nonce
+            ]
+        if self._say_at is None and (self._takings or self._refusals or self._wishes):
+            self._say_at = now + SAY_DELAY_NS
+
+    def _say_gathered(self, now: Instant) -> None:
+        self._say_at = None
+        for name, takings in self._takings.items():
+            peer = self.roster.peers[name]
+            for owner in dict.fromkeys(owner for owner, _ in takings):
+                own = tuple(taking for whose, taking in takings if whose == owner)
+                self._say(peer, Taken(peer.nonce, owner, own))
+        self._takings.clear()
+        for name, refusals in self._refusals.items():
+            peer = self.roster.peers[name]
+            for owner in dict.fromkeys(owner for owner, _ in refusals):
+                told = tuple(each for whose, each in refusals if whose == owner)
+                self._say(peer, Refused(peer.nonce, owner, told))
+        self._refusals.clear()
+        if self._wishes and self._has_news:
+            # Who is asked for its mastership must know by now why we are the better one.
             self._send_beat(now)
-        if self._wishes:
-            for name, wishes in self._wishes.items():
-                peer = self.roster.peers[name]
-                if peer.owner is not None:
-                    self._say(peer, TransferRequest(peer.nonce, peer.owner, tuple(wishes)))
-            self._wishes.clear()
+        for name, wishes in self._wishes.items():
+            peer = self.roster.peers[name]
+            if peer.owner is not None:
+                self._say(peer, TransferRequest(peer.nonce, peer.owner, tuple(wishes)))
+        self._wishes.clear()
 
     def goodbye(self) -> None:
         """This engine holds nothing and ends."""

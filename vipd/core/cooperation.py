@@ -85,6 +85,7 @@ class Cooperation:
         self._preferred = ""
         self._taken_for: tuple[Owner, int] | None = None
         self._attempts: dict[tuple[Owner, int], int] = {}
+        self._refused: dict[tuple[Owner, int], int] = {}
         self._wait: Wait | None = None
         self._give_at: Instant = 0
         self._give_back_off_ns: Duration = 0
@@ -204,7 +205,13 @@ class Cooperation:
         peer = roster.speaker(heard.source)
         leaving = heard.advert.priority == LEAVING_PRIORITY
         if peer is None:
-            if roster.knows_all and not leaving and self.watch.is_stranger(heard.source, now):
+            if (
+                roster.knows_all
+                and not leaving
+                and self.watch.is_stranger(
+                    heard.source, self.unit.config.leader.advert_interval_ns, now
+                )
+            ):
                 self._hear_stranger(heard.source, now)
             return True
         if not leaving:
@@ -274,7 +281,10 @@ class Cooperation:
         if self.state is State.MASTER and self._taken_for == key:
             return None
         refusal = self._refusal(peer, gift, newest)
+        if gift.attempt <= self._refused.get(key, 0):
+            refusal = RefusalReason.STALE  # who was told no goes on to the next one
         if refusal is not None:
+            self._refused = {key: max(gift.attempt, self._refused.get(key, 0))}
             self._tell_step("declined", peer.name, gift.term, refusal.value)
             return refusal
         self._taken_for = key
@@ -411,6 +421,8 @@ class Cooperation:
         """Look at everything anew: what this state of ours has to do."""
         if self.state is State.MASTER:
             self._consider_giving(now)
+        if self.state is not State.BACKUP or self.unit.election.standing.barred:
+            self.watch.begin_anew()
         if self.state is State.BACKUP:
             self._set_wait(now)
             self._consider_asking(now)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from vipd.core.handover import TRY_NS
 from vipd.core.roster import Peer, Roster
-from vipd.model import MILLISECOND_NS, SECOND_NS, Address, Instant, Reason
+from vipd.model import MILLISECOND_NS, SECOND_NS, Address, Duration, Instant, Reason
 
 STEP_NS = 50 * MILLISECOND_NS
 GRACE_NS = 100 * MILLISECOND_NS
@@ -54,10 +54,15 @@ class Watch:
         self.foreign_since: Instant = 0
         self._roster = roster
         self._unknown: dict[Address, Instant] = {}
+        self._doubt_until: Instant = 0
         self._vacant_since: Instant | None = None
 
-    def is_stranger(self, source: Address, now: Instant) -> bool:
-        """An advert of no member's, and not of one whose next beat will tell its new address."""
+    def is_stranger(self, source: Address, interval_ns: Duration, now: Instant) -> bool:
+        """An advert of no member's, and not of one whose next beat will tell its new address.
+
+        Until that is known somebody speaks whom the cluster cannot answer for: rule 1.
+        """
+        self._doubt_until = now + max(3 * interval_ns, 3 * self._roster.interval_ns)
         if len(self._unknown) >= MOST_UNKNOWN and source not in self._unknown:
             self._unknown.clear()
         first = self._unknown.setdefault(source, now)
@@ -86,7 +91,7 @@ class Watch:
         master = self._roster.master_of(self.unit, term)
         if master is not None:
             self._vacant_since = None
-        if self.hears_strangers(now):
+        if self.hears_strangers(now) or now < self._doubt_until:
             return None
         if master is not None:
             return self._while_master(master, priority)

@@ -143,7 +143,9 @@ class EngineGuard:
                 command,
                 pass_fds=(*passed, self._name_fd),
                 stdin=subprocess.DEVNULL,
-                process_group=0,  # a Ctrl-C at the terminal is the supervisor's to answer
+                # A Ctrl-C at the terminal is the supervisor's to answer; and a session of its own
+                # is a scheduling group of its own.
+                start_new_session=True,
             )
         except OSError as error:
             ours.close()
