@@ -258,10 +258,12 @@ class World:
         *priorities: int,
         interval_ns: int = S,
         timeout_ns: int = 300 * MS,
+        beat_ns: int = 100 * MS,
         **instance: Any,
     ) -> None:
         self.now: Instant = 1000 * S
         self.timeout_ns = timeout_ns
+        self.beat_ns = beat_ns
         self.interval_ns = interval_ns
         self.instance = instance
         self.groups: tuple[GroupConfig, ...] = ()
@@ -291,6 +293,7 @@ class World:
             ),
             keys=(KEY,),
             digest=bytes(8),
+            heartbeat_interval_ns=self.beat_ns,
             heartbeat_timeout_ns=self.timeout_ns,
         )
         changes = {"advert_interval_ns": self.interval_ns, **self.instance}

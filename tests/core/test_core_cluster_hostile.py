@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from tests.core.cluster_rig import World
-from tests.core.rig import MS, S
+from dataclasses import replace
+
+from tests.core.cluster_rig import Member, World
+from tests.core.rig import MS, S, router, vip
 from vipd.core.actions import SendAdvert, SendMessage
+from vipd.core.events import Configured, HealthReported
 from vipd.members import Heartbeat
-from vipd.model import Reason, State
+from vipd.model import (
+    ClusterConfig,
+    Health,
+    InstanceConfig,
+    NoteKind,
+    Reason,
+    State,
+    Track,
+    TrackKind,
+    Verdict,
+)
 
 QUIET_RATE = 20
 """Two nodes with beats of 100 ms: messages per second while nothing happens."""
@@ -52,3 +65,161 @@ def test_a_frozen_master_that_wakes_hears_before_it_speaks() -> None:
         world.run(3 * S)
         assert world.masters == ["lb1"]
         assert world.gap_ns(woke) < MS
+
+
+# --- reloads that go round ----------------------------------------------------------------------
+
+
+def give(member: Member, cluster: ClusterConfig | None) -> None:
+    """A reload of one node."""
+    config = replace(member.world.config_of(member), cluster=cluster)
+    member.channel.configure(cluster, member.owner)
+    member.feed(Configured(config))
+
+
+def section_of(member: Member, **changes: object) -> ClusterConfig:
+    cluster = member.world.config_of(member).cluster
+    assert cluster is not None
+    return replace(cluster, **changes)  # type: ignore[arg-type]
+
+
+def test_the_section_goes_and_comes_on_one_node_after_the_other() -> None:
+    for order in (("lb1", "lb2"), ("lb2", "lb1")):
+        world = World(150, 100)
+        world.start()
+        for section in (False, True):
+            for name in order:
+                give(world[name], section_of(world[name]) if section else None)
+                world.run(5 * S)
+                assert world.masters == ["lb1"]
+        assert world.overlaps() == []
+
+
+def test_two_of_the_three_last_beats_of_a_removed_section_may_be_lost() -> None:
+    world = World(150, 100)
+    world.start()
+    seen = []
+    world.lose = lambda sender, to, datagram: seen.append(datagram) or len(seen) < 3
+    give(world["lb1"], None)
+    world.run(5 * S)
+    assert world.masters == ["lb1"]
+    assert world.overlaps() == []
+
+
+def test_a_cluster_is_renamed_on_one_node_after_the_other() -> None:
+    world = World(150, 100)
+    world.start()
+    for name in ("lb1", "lb2"):
+        give(world[name], section_of(world[name], name="new"))
+        world.run(5 * S)
+        assert world.masters == ["lb1"]
+    assert world.overlaps() == []
+
+
+# --- many units -----------------------------------------------------------------------------------
+
+
+def many(count: int) -> tuple[InstanceConfig, ...]:
+    return tuple(
+        replace(
+            router(),
+            name=f"v{n}",
+            vrid=100 + n,
+            priority=100,
+            source=None,
+            vips=(vip(f"192.0.2.{120 + n}/24"),),
+        )
+        for n in range(count)
+    )
+
+
+def test_a_new_life_is_told_of_all_units_at_once() -> None:
+    """Its silence about a unit would be taken for nobody's knowledge, and RFC timers count."""
+    for phase in range(10):
+        world = World(150, 100, timeout_ns=3 * S, beat_ns=S)
+        world.extra = many(12)
+        world["lb1"].alive = False
+        world.start("lb2")
+        world.run(phase * S)
+        world.cut_wire = {("lb1", "lb2"), ("lb2", "lb1")}
+        world["lb1"].alive = True
+        world["lb1"].start()
+        world.run(10 * MS)
+        peer = world["lb1"].node.cluster.roster.peers["lb2"]
+        assert len(peer.units) == 13
+        world.run(10 * S)
+        assert world["lb2"].node.units["v3"].election.state is State.MASTER
+        assert world["lb1"].node.units["v3"].election.state is State.BACKUP
+
+
+# --- no flapping ----------------------------------------------------------------------------------
+
+
+def masterships(member: Member, unit: str = "web") -> int:
+    notes = member.notes(NoteKind.TRANSITION)
+    return sum(each.instance == unit and each.fields["to"] == "MASTER" for each in notes)
+
+
+def test_who_does_not_hear_the_master_does_not_ask_for_its_place() -> None:
+    """Cut off from the VIPs' network, lb1 gave its VIPs away; it must not ask for them again."""
+    world = World(150, 100, 50)
+    world.extra = many(1)
+    ordinary = world.config_of
+    better = {"lb1": 50, "lb2": 150, "lb3": 100}
+    world.config_of = lambda member: replace(  # type: ignore[method-assign]
+        ordinary(member),
+        instances=(
+            ordinary(member).instances[0],
+            replace(ordinary(member).instances[1], priority=better[member.name]),
+        ),
+    )
+    world.start()
+    assert world["lb1"].state is State.MASTER
+    for other in ("lb2", "lb3"):
+        world.cut_wire |= {("lb1", other), (other, "lb1")}
+    world.run(60 * S)
+    assert world["lb1"].unit.election.reason is Reason.ADVERTS_LOST
+    assert masterships(world["lb1"]) == 1
+    world.cut_wire = set()
+    world.run(5 * S)
+    assert world.masters == ["lb1"]
+    assert masterships(world["lb1"]) == 2
+
+
+def nginx(member: Member, health: Health) -> None:
+    member.feed(HealthReported((Verdict("nginx", health),)))
+
+
+def tracked_world(weight: int) -> World:
+    track = Track(TrackKind.CHECK, "nginx", weight=weight)
+    world = World(150, 100, track=(track,))
+    world.start(settle_ns=0)
+    for member in world.members.values():
+        nginx(member, Health.HEALTHY)
+    world.run(6 * S)
+    assert world.masters == ["lb1"]
+    return world
+
+
+def test_who_gave_way_to_a_better_one_takes_its_place_when_that_one_falls() -> None:
+    """It had no trouble of its own, so it need not wait."""
+    world = tracked_world(weight=-100)
+    world["lb1"].stop()
+    world.run(S)
+    reborn = world.restart("lb1")
+    nginx(reborn, Health.HEALTHY)
+    world.run(S)
+    assert world.masters == ["lb1"]
+    nginx(reborn, Health.UNHEALTHY)
+    world.run(100 * MS)
+    assert world.masters == ["lb2"]
+
+
+def test_a_flapping_check_costs_one_mastership_in_five_seconds() -> None:
+    world = tracked_world(weight=-100)
+    before = masterships(world["lb1"])
+    for turn in range(150):
+        nginx(world["lb1"], Health.UNHEALTHY if turn % 2 else Health.HEALTHY)
+        world.run(200 * MS)
+    assert 1 <= masterships(world["lb1"]) - before <= 6
+    assert world.overlaps() == []

@@ -123,6 +123,7 @@ class Cluster:
         self._limiter = NoteLimiter()
         self._reports: dict[str, UnitReport] = {}
         self._changed: dict[str, int] = {}
+        self._full_beats = 0
         self._beat = 0
         self._beat_at = now
         self._say_at: Instant | None = None
@@ -142,6 +143,17 @@ class Cluster:
         self.roster.configure(self.own, config)
         self.nonces.period_ns = _nonce_period_ns(config)
         self.beat_soon(now)
+
+    def retire(self, now: Instant) -> None:
+        """The section is gone from our file: the last beats list nothing, so plain VRRP decides.
+
+        Silence would be taken for death, after a time that is shorter than our adverts' interval.
+        """
+        self._reports.clear()
+        self._changed.clear()
+        self._full_beats = REPEATS
+        for _ in range(REPEATS):
+            self._send_beat(now)
 
     def obey(self, orders: Orders, now: Instant) -> None:
         """Maintenance and pins."""
@@ -214,7 +226,9 @@ class Cluster:
         self._beat += 1
         self._beat_at, self._has_news = now + self.config.heartbeat_interval_ns, False
         self.nonces.turn(now)
-        full = len(self._reports) <= FEW_UNITS or self._beat % FULL_BEAT_EVERY == 0
+        few, turn = len(self._reports) <= FEW_UNITS, self._beat % FULL_BEAT_EVERY == 0
+        full = few or turn or self._full_beats > 0
+        self._full_beats = max(0, self._full_beats - 1)
         listed = tuple(
             report for name, report in self._reports.items() if full or name in self._changed
         )
@@ -304,6 +318,7 @@ class Cluster:
         before = (peer.maintenance, len(peer.units))
         heard: Heard = self.roster.hear(peer, event.received, message, self.nonces, now)
         if heard.answer:
+            self._full_beats = REPEATS  # who has just begun knows nothing of our units
             self._beat_at = now
         if heard.revived:
             self._note(NoteKind.MEMBER_ALIVE, {"node": peer.name, "software": peer.software})

@@ -93,12 +93,11 @@ def _of_unit(cluster: Cluster, coop: Cooperation, now: Instant) -> _Found:
     if coop.state is State.MASTER and not roster.fit_for(coop.name):
         yield "no-standby", coop.name, "no other node could take over now", now
     master = roster.master_of(coop.name, coop.term)
-    if master is not None and master.alive and coop.state is not State.MASTER:
-        limit_ns = coop.adverts_limit_ns
-        since = max(watch.adverts.get(master.name, 0), coop.masters_since.get(master.name, now))
-        if now - since >= limit_ns:
-            detail = f"adverts of {master.name} are not heard here, its heartbeats are"
-            yield "adverts-lost", coop.name, detail, since + limit_ns
+    missing = master is not None and master.alive and coop.state is not State.MASTER
+    if master is not None and missing and coop.misses_adverts_of(master, now):
+        detail = f"adverts of {master.name} are not heard here, its heartbeats are"
+        begin = coop.unheard_since(master, now) + coop.adverts_limit_ns
+        yield "adverts-lost", coop.name, detail, begin
     if coop.state is State.MASTER:
         for peer in coop.deaf_peers(now):
             detail = f"{peer} hears our heartbeats, and not our adverts"

@@ -57,9 +57,7 @@ if TYPE_CHECKING:
 FIRST_RETRY_NS = SECOND_NS
 LAST_RETRY_NS = 300 * SECOND_NS
 
-_OWN_TROUBLE = frozenset(
-    {Reason.PREEMPTED, Reason.CHECK_FAILED, Reason.TRACKED_INTERFACE_DOWN, Reason.ADVERTS_LOST}
-)
+_OWN_TROUBLE = frozenset({Reason.CHECK_FAILED, Reason.TRACKED_INTERFACE_DOWN, Reason.ADVERTS_LOST})
 """Left for these, this node's health cost it the mastership (QUORUM H1)."""
 
 
@@ -164,6 +162,17 @@ class Cooperation:
         """Adverts of a master that are unheard for so long do not arrive."""
         interval_ns = self.unit.config.leader.advert_interval_ns
         return 3 * interval_ns + self.cluster.config.heartbeat_timeout_ns
+
+    def misses_adverts_of(self, master: Peer, now: Instant) -> bool:
+        """Do its adverts not come here, although it is master for long enough?
+
+        Then this end of the network may be the broken one: no reason to ask for mastership.
+        """
+        return now - self.unheard_since(master, now) >= self.adverts_limit_ns
+
+    def unheard_since(self, master: Peer, now: Instant) -> Instant:
+        heard = self.watch.adverts.get(master.name, 0)
+        return max(heard, self.masters_since.get(master.name, now))
 
     def deaf_peers(self, now: Instant) -> list[str]:
         """Who hears our heartbeats, and does not hear the adverts that this master sends."""
@@ -331,8 +340,15 @@ class Cooperation:
         preferred = self._preferred or self.cluster.pins.of(self.name).node
         self.giving = Giving(self.term, election.reason, preferred)
         self._preferred = ""
-        if election.reason in _OWN_TROUBLE:
+        if election.reason in _OWN_TROUBLE or self._has_fallen:
             self.preemption.trouble(now)
+
+    @property
+    def _has_fallen(self) -> bool:
+        """Did its own tracks take its priority, so that another one was better?"""
+        election = self.unit.election
+        fallen = election.standing.priority < self.unit.config.priority
+        return election.reason is Reason.PREEMPTED and fallen
 
     def released(self, now: Instant) -> None:
         """The kernel holds nothing any more: now somebody else may."""
@@ -459,6 +475,7 @@ class Cooperation:
             or pinned not in ("", self.cluster.own)
             or standing.priority <= report.priority
             or self.watch.hears_strangers(now)
+            or self.misses_adverts_of(master, now)
         ):
             self.preemption.idle()
             return

@@ -177,6 +177,8 @@ class Node:
         if self._stopping is not None:
             return
         self.config = event.config
+        if self.cluster is not None and event.config.cluster is None:
+            self.cluster.retire(now)
         self.cluster = joined(
             self.cluster, self._identity, event.config.cluster, self.orders, self._joins, now
         )

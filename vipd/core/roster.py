@@ -272,7 +272,12 @@ class Roster:
         """
         begin, end = 2 * self.interval_ns, 2 * self.timeout_ns
         for peer in self.peers.values():
-            if peer.left or not peer.proved:
+            if peer.left:
+                continue
+            if not peer.proved:
+                # It may still wait for beats in the name that our cluster had before a reload.
+                if now - self.since < end:
+                    yield peer
                 continue
             signs = (peer.last_heard, peer.heard_us)
             if any(begin < now - sign < end for sign in signs if sign is not None):
