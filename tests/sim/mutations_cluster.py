@@ -21,6 +21,7 @@ MUTATIONS = (
         _R,
         "        if not peer.proved or peer.left or not newest ",
         "        if peer.left or not newest ",
+        seed=1009,
     ),
     _cluster(
         "members-never-lost",
@@ -28,6 +29,7 @@ MUTATIONS = (
         _R,
         "if peer.alive and heard is not None and now - heard >= self.timeout_ns:\n",
         "if peer.alive and heard is not None and now - heard >= 1000 * self.timeout_ns:\n",
+        seed=844,
     ),
     _cluster(
         "old-terms-come-back",
@@ -35,6 +37,7 @@ MUTATIONS = (
         _K,
         "        self.term = self.known_term + 1\n        self.giving",
         "        self.term = self.term + 1\n        self.giving",
+        seed=54,
     ),
     _cluster(
         "worst-successor",
@@ -42,6 +45,7 @@ MUTATIONS = (
         _R,
         "key=lambda peer: self.rank_of(peer, unit), reverse=True)",
         "key=lambda peer: self.rank_of(peer, unit))",
+        seed=99,
     ),
     _cluster(
         "successor-in-maintenance",
@@ -49,14 +53,16 @@ MUTATIONS = (
         _R,
         "if not peer.maintenance and peer.reports(unit, *FIT)",
         "if peer.reports(unit, *FIT)",
+        seed=317,
     ),
     # --- takeovers --------------------------------------------------------------------------------
     _cluster(
         "strangers-ignored",
         "watch rule 1: while a stranger speaks the timers of the RFC count",
         _W,
-        "        if self.hears_strangers(now):\n            return None\n",
-        "",
+        "        if self.hears_strangers(now) or now < self._doubt_until:\n",
+        "        if False:\n",
+        seed=904,
     ),
     _cluster(
         "channel-cut-is-death",
@@ -71,6 +77,7 @@ MUTATIONS = (
         _W,
         "        lost = max(heard, advert) + self._roster.timeout_ns\n",
         "        lost = max(heard, advert) + self._roster.timeout_ns // 8\n",
+        seed=54,
     ),
     _cluster(
         "no-grace",
@@ -78,6 +85,7 @@ MUTATIONS = (
         _W,
         "        until = self._vacant_since + grace_ns + self.rank(priority) * STEP_NS\n",
         "        until = self._vacant_since + self.rank(priority) * STEP_NS\n",
+        seed=54,
     ),
     _cluster(
         "all-at-once",
@@ -85,6 +93,7 @@ MUTATIONS = (
         _W,
         "        until = self._vacant_since + grace_ns + self.rank(priority) * STEP_NS\n",
         "        until = self._vacant_since + grace_ns\n",
+        seed=402,
     ),
     _cluster(
         "unknown-nodes-forgotten",
@@ -92,6 +101,7 @@ MUTATIONS = (
         _W,
         "        if not self._roster.all_report(self.unit):\n",
         "        if False:\n",
+        seed=751,
     ),
     _cluster(
         "no-louder-adverts",
@@ -99,6 +109,7 @@ MUTATIONS = (
         _C,
         "        if any(True for _ in self.roster.quiet(now)):\n",
         "        if False:\n",
+        seed=798,
     ),
     _cluster(
         "first-advert-makes-a-stranger",
@@ -106,6 +117,7 @@ MUTATIONS = (
         _W,
         "        return now - first > 2 * self._roster.interval_ns\n",
         "        return True\n",
+        seed=1196,
     ),
     _cluster(
         "better-node-takes",
@@ -121,6 +133,7 @@ MUTATIONS = (
         _C,
         "        if not self.nonces.accepts(message.nonce):\n",
         "        if False:\n",
+        seed=598,
     ),
     _cluster(
         "one-nonce-for-ever",
@@ -128,6 +141,7 @@ MUTATIONS = (
         _N,
         "        while now >= self._changes_at:\n",
         "        while False:\n",
+        seed=117,
     ),
     _cluster(
         "old-go-obeyed",
@@ -148,8 +162,10 @@ MUTATIONS = (
         "offered-too-early",
         "handover rule 1: nothing is offered before the VIPs are gone",
         _K,
-        "        if election.reason in _OWN_TROUBLE:\n            self.preemption.trouble(now)\n",
+        "        if election.reason in _OWN_TROUBLE or self._has_fallen:\n"
+        "            self.preemption.trouble(now)\n",
         "        self._offer_next(now)\n",
+        seed=54,
     ),
     _cluster(
         "go-said-once",
@@ -157,6 +173,7 @@ MUTATIONS = (
         _H,
         "        self.next_go = now + REPEAT_NS\n",
         "        self.next_go = now + 1000 * REPEAT_NS\n",
+        seed=947,
     ),
     _cluster(
         "same-successor-again",
@@ -164,6 +181,7 @@ MUTATIONS = (
         _H,
         "        self.tried.add(successor)\n",
         "",
+        seed=572,
     ),
     _cluster(
         "nobody-returns",
@@ -171,6 +189,7 @@ MUTATIONS = (
         _K,
         "        if giving.may_return and self.state is State.BACKUP:\n",
         "        if False:\n",
+        seed=572,
     ),
     _cluster(
         "ends-while-offering",
@@ -178,6 +197,7 @@ MUTATIONS = (
         _U,
         "        return self.is_released and (self.coop is None or not self.coop.is_giving)\n",
         "        return self.is_released\n",
+        seed=947,
     ),
     _cluster(
         "ends-in-silence",
@@ -185,6 +205,7 @@ MUTATIONS = (
         _O,
         "                self.cluster.goodbye()\n",
         "                pass\n",
+        seed=947,
     ),
     _cluster(
         "maintenance-keeps-the-unit",
@@ -200,6 +221,7 @@ MUTATIONS = (
         _Q,
         "        self._due = now + self._back_off_ns\n",
         "        self._due = now\n",
+        seed=1013,
     ),
     _cluster(
         "no-preempt-delay",
@@ -207,6 +229,7 @@ MUTATIONS = (
         _Q,
         "self._due = max(self.better_since + delay_ns, self._not_before)",
         "self._due = max(self.better_since, self._not_before)",
+        seed=691,
     ),
     _cluster(
         "trouble-forgotten",
@@ -214,6 +237,7 @@ MUTATIONS = (
         _Q,
         "        self._not_before = now + AFTER_TROUBLE_NS\n",
         "        self._not_before = now\n",
+        seed=54,
     ),
     _cluster(
         "never-asks",
@@ -221,6 +245,7 @@ MUTATIONS = (
         _K,
         "            or standing.priority <= report.priority\n",
         "            or True\n",
+        seed=82,
     ),
     # --- pins -------------------------------------------------------------------------------------
     _cluster(
@@ -229,6 +254,7 @@ MUTATIONS = (
         _K,
         "        if pinned.node in fit:\n            wanted",
         "        if False:\n            wanted",
+        seed=54,
     ),
     _cluster(
         "pins-tie",
@@ -236,6 +262,7 @@ MUTATIONS = (
         _P,
         "        if (pin.version, pin.node) <= (known.version, known.node):\n",
         "        if pin.version <= known.version:\n",
+        seed=316,
     ),
     _cluster(
         "pins-stay-here",
@@ -243,6 +270,7 @@ MUTATIONS = (
         _C,
         "            moved = self.pins.hear(report.unit, report.pin, now)\n",
         "            moved = False\n",
+        seed=54,
     ),
     _cluster(
         "pin-for-ever",
@@ -250,6 +278,7 @@ MUTATIONS = (
         _P,
         "            if each.until is not None and now >= each.until\n",
         "            if False\n",
+        seed=54,
     ),
     _cluster(
         "pin-on-the-dead",
@@ -257,6 +286,7 @@ MUTATIONS = (
         _K,
         "            self.cluster.pins.clear(self.name)\n",
         "            pass\n",
+        seed=48,
     ),
     # --- the last will ----------------------------------------------------------------------------
     _cluster(
@@ -265,6 +295,7 @@ MUTATIONS = (
         _O,
         "(will, *self._actions)",
         "(*self._actions, will)",
+        seed=54,
     ),
     _cluster(
         "will-without-goodbyes",
@@ -272,6 +303,7 @@ MUTATIONS = (
         _L,
         "tuple(each for _, several in self._parts.values() for each in several)",
         "()",
+        seed=117,
     ),
     _cluster(
         "will-of-yesterday",
@@ -286,6 +318,7 @@ MUTATIONS = (
         _L,
         "    leads = unit.election.state is State.MASTER or not unit.is_released\n",
         "    leads = unit.election.state is not State.INIT\n",
+        seed=843,
     ),
     # --- alarms -----------------------------------------------------------------------------------
     _cluster(
@@ -294,6 +327,7 @@ MUTATIONS = (
         _V,
         "    if coop.state is State.MASTER and not roster.fit_for(coop.name):\n",
         "    if False:\n",
+        seed=48,
     ),
     _cluster(
         "drift-unsaid",
@@ -301,6 +335,7 @@ MUTATIONS = (
         _V,
         "    if peer.alive and peer.configuration != cluster.config.digest:\n",
         "    if False:\n",
+        seed=117,
     ),
     _cluster(
         "path-down-unsaid",
@@ -308,5 +343,6 @@ MUTATIONS = (
         _V,
         "            if now - silent_since >= limit_ns:\n",
         "            if False:\n",
+        seed=276,
     ),
 )

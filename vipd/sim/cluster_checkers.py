@@ -95,12 +95,17 @@ class ClusterCheckers:
         timeout_ns = 0 if cluster is None else cluster.heartbeat_timeout_ns
         return LIMIT_NS + timeout_ns * (3 if name == "path-down" else 1)
 
+    @property
+    def _works(self) -> bool:
+        """Nodes can hear each other, and what they heard is not older than a second."""
+        return self.world.now - self.judge.whole_since > SECOND_NS
+
     def _others(self, host: Host) -> list[Host]:
         return [each for each in self.hosts if each is not host]
 
     def _no_standby(self, host: Host, engine: FakeEngine) -> bool | None:
         """Every master here, and whether somebody else could take over."""
-        if not self.scenario.network.is_whole:
+        if not self._works:
             return None
         found = []
         for name, unit in engine.node.units.items():
@@ -117,7 +122,7 @@ class ClusterCheckers:
         return unit.election.state in (State.BACKUP, State.CANDIDATE, State.MASTER)
 
     def _drift(self, host: Host) -> bool | None:
-        if not self.scenario.network.is_whole:
+        if not self._works:
             return None
         running = [each for each in self._others(host) if each.lively]
         return any(each.drifted != host.drifted for each in running)

@@ -89,6 +89,13 @@ class ClusterFaults:
         if self.world.chance(0.5):
             self.pin(self._anybody(), unit, "")
 
+    def leave_pins(self) -> None:
+        """Not every unit belongs to the best node in the end."""
+        for unit in self.units:
+            supervisor = self._anybody().supervisor
+            if supervisor is not None and self.world.chance(0.4):
+                supervisor.order_pin(unit.name, self._anybody().name, 0)
+
     def _two_pins(self, _host: Host) -> Fault:
         """Two operators on two hosts at the same moment, each for another node."""
         unit = self._unit()

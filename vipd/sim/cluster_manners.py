@@ -45,7 +45,6 @@ _KNOWN_NS = SECOND_NS
 _OWN_TROUBLE = frozenset(
     each.value
     for each in (
-        Reason.PREEMPTED,
         Reason.CHECK_FAILED,
         Reason.TRACKED_INTERFACE_DOWN,
         Reason.ADVERTS_LOST,

@@ -184,7 +184,7 @@ class MastershipFaults:
                 well = self.world.chance(0.6)
                 host.turns(self.at_rest(check) if well else self.other_verdict(host, check))
             host.maintenance = self.world.chance(0.12)
-            for unit in self.units:
+            for unit in self.units if self.options.cluster is None else ():
                 if self.world.chance(0.15):
                     host.held.add(unit.name)
             host.tell_orders()

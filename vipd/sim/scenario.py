@@ -161,6 +161,8 @@ class Scenario(KernelFaults, MastershipFaults, ClusterFaults):
             host.thaw()
             host.start()
         self.leave_verdicts_and_orders()
+        if self.cluster is not None:
+            self.leave_pins()
 
     def _plan_next(self) -> None:
         gap = self.options.fault_gap_ns
