@@ -223,3 +223,49 @@ def test_a_flapping_check_costs_one_mastership_in_five_seconds() -> None:
         world.run(200 * MS)
     assert 1 <= masterships(world["lb1"]) - before <= 6
     assert world.overlaps() == []
+
+
+# --- handovers that come late ---------------------------------------------------------------------
+
+
+def test_a_go_that_waited_while_we_slept_is_not_obeyed() -> None:
+    """The giver has gone on, and is master itself again; what waited first must not count first."""
+    for frozen_ns in (151 * MS, 180 * MS, 220 * MS, 290 * MS):
+        world = World(100, 150)
+        world.start()
+        assert world.masters == ["lb2"]
+        world["lb2"].pin("lb1", 1)
+        world["lb1"].freeze()
+        world.run(frozen_ns)
+        assert world.masters == ["lb2"]
+        world["lb1"].thaw()
+        world.run(50 * MS)
+        assert world.overlaps() == []
+        assert world.masters == ["lb2"]
+
+
+def test_a_short_sleep_costs_a_successor_one_repetition() -> None:
+    world = World(150, 100)
+    world.start()
+    begin = world.now
+    world["lb2"].freeze()
+    world["lb1"].pin("lb2", 1)
+    world.run(120 * MS)
+    world["lb2"].thaw()
+    world.run(50 * MS)
+    assert world.masters == ["lb2"]
+    assert world.gap_ns(begin) < 131 * MS
+
+
+def test_a_go_that_comes_when_the_giver_has_just_returned() -> None:
+    """Every delay of ``Go``: two holders for no longer than two datagrams travel."""
+    for late_ms in range(140, 320, 4):
+        world = World(150, 100)
+        world.start()
+        begin = world.now
+        world.delay = lambda sender, to, datagram, late=late_ms: late * MS * (datagram[7] == 3)
+        world["lb1"].pin("lb2", 1)
+        world.run(2 * S)
+        for at, _ in world.overlaps(begin):
+            over = min(when for when, names in world.holders if when > at)
+            assert over - at <= 2 * MS, late_ms

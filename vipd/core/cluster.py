@@ -124,6 +124,7 @@ class Cluster:
         self._reports: dict[str, UnitReport] = {}
         self._changed: dict[str, int] = {}
         self._full_beats = 0
+        self.overslept = False
         self._beat = 0
         self._beat_at = now
         self._say_at: Instant | None = None
@@ -200,6 +201,10 @@ class Cluster:
         """Something that a beat says has changed."""
         self._has_news = True
         self._beat_at = min(self._beat_at, now + BEAT_GAP_NS)
+
+    def beat_at_once(self, now: Instant) -> None:
+        """What another node may do in the next moment depends on it."""
+        self._beat_at = now
 
     def _speak_up(self, now: Instant) -> None:
         """Rule 3."""
@@ -334,7 +339,12 @@ class Cluster:
         return {report.unit for report in heard.reports}
 
     def _hear_go(self, peer: Peer, message: Go, now: Instant) -> set[str] | None:
-        """Rule 2 is the wire's: the owner is the sender."""
+        """Rule 2 is the wire's: the owner is the sender.
+
+        What waited while we slept may be over. If it is not, it is said again within 10 ms.
+        """
+        if self.overslept:
+            return set()
         for gift in message.gifts:
             unit = self._units.get(gift.unit)
             if unit is None or unit.coop is None:

@@ -387,6 +387,7 @@ class Cooperation:
         if giving.may_return and self.state is State.BACKUP:
             detail = f"{giving.reason.value}: {tried}"
             self.unit.feed_election(Appointed(Reason.HANDOVER_FAILED, detail), now)
+            self.cluster.beat_at_once(now)  # a ``Go`` of ours may still be on its way
 
     def hear_taken(self, peer: Peer, term: int) -> bool:
         if self.giving is None or self.giving.term != term:

@@ -60,6 +60,7 @@ from vipd.core.units import UnitConfig, units_of
 from vipd.core.will import Will
 from vipd.model import (
     ADDRESS_TAG,
+    MILLISECOND_NS,
     Address,
     Alarm,
     ClaimState,
@@ -77,6 +78,9 @@ from vipd.model import (
     VipKey,
 )
 from vipd.snapshots import Snapshot
+
+OVERSLEPT_NS = 40 * MILLISECOND_NS
+"""Well below the time after which a handover goes on to the next node."""
 
 
 class Node:
@@ -317,6 +321,8 @@ class Node:
 
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
         self._reading_after_stall = True
+        if self.cluster is not None:
+            self.cluster.overslept = event.late_ns >= OVERSLEPT_NS
         suspended = 0
         # A late wake-up is common, one that is late enough to matter to a router is not.
         replaced = [e for e in self.units.values() if e.election.may_be_replaced(now)]
@@ -330,6 +336,8 @@ class Node:
 
     def _stall_drained(self, event: StallDrained, now: Instant) -> None:
         self._reading_after_stall = False
+        if self.cluster is not None:
+            self.cluster.overslept = False
         for unit in [each for each in self.units.values() if each.election.suspended]:
             unit.stall_over(event, now)
             self._touch(unit, now)
