@@ -116,6 +116,32 @@ def test_a_cluster_is_renamed_on_one_node_after_the_other() -> None:
     assert world.overlaps() == []
 
 
+def test_a_new_pace_of_the_beats_on_one_node_after_the_other() -> None:
+    """Slower than the other one's timeout, or with a timeout shorter than the other one's pace."""
+    quick, slow = (100 * MS, 300 * MS), (500 * MS, 1500 * MS)
+    for order in (("lb1", "lb2"), ("lb2", "lb1")):
+        for old, new in ((quick, slow), (slow, quick)):
+            world = World(150, 100, beat_ns=old[0], timeout_ns=old[1])
+            world.start()
+            interval_ns, timeout_ns = new
+            for name in order:
+                section = section_of(
+                    world[name],
+                    digest=b"newpace.",
+                    heartbeat_interval_ns=interval_ns,
+                    heartbeat_timeout_ns=timeout_ns,
+                )
+                give(world[name], section)
+                world.run(5 * S)
+            assert world.overlaps() == []
+            assert world.masters == ["lb1"]
+            assert messages_per_second(world) == 2 * S / interval_ns
+            before = world.now
+            world["lb1"].vanish()
+            world.run(2 * S)
+            assert timeout_ns - interval_ns <= world.gap_ns(before) < timeout_ns + MS
+
+
 # --- many units -----------------------------------------------------------------------------------
 
 

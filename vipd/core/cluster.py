@@ -13,6 +13,8 @@ Rules
    the owner (the wire demands it), and the owner must be the life that we know.
 3. A master whose beats a member misses, or who misses a member's, sends adverts at the pace of the
    beats for a while: a cut of the channel alone must not look like a death.
+4. A reload goes from node to node: while any live one has another configuration, a new pace of the
+   beats counts only if it is quicker, a new timeout only if it is longer.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ class Cluster:
         now: Instant,
     ) -> None:
         self.owner = owner
-        self.config = config
+        self.config = self._wanted = config
         self.roster = Roster(owner.node, config, now)
         self.pins = Pins()
         self.nonces = Nonces(seed, _nonce_period_ns(config), now)
@@ -139,11 +141,35 @@ class Cluster:
         return self.owner.node
 
     def configure(self, config: ClusterConfig, now: Instant) -> None:
-        """After a reload."""
+        """After a reload. Rule 4."""
+        self._wanted = config
+        self._take_over(
+            replace(
+                config,
+                heartbeat_interval_ns=min(
+                    config.heartbeat_interval_ns, self.config.heartbeat_interval_ns
+                ),
+                heartbeat_timeout_ns=max(
+                    config.heartbeat_timeout_ns, self.config.heartbeat_timeout_ns
+                ),
+            )
+        )
+        self._settle()
+        self.beat_soon(now)
+
+    def _take_over(self, config: ClusterConfig) -> None:
         self.config = config
         self.roster.configure(self.own, config)
         self.nonces.period_ns = _nonce_period_ns(config)
-        self.beat_soon(now)
+        for coop in self.cooperations():
+            coop.unit.stand_as_configured()
+
+    def _settle(self) -> None:
+        """Rule 4: our own pace, once all who live have our configuration."""
+        if self.config == self._wanted:
+            return
+        if all(peer.configuration == self.config.digest for peer in self.roster.alive()):
+            self._take_over(self._wanted)
 
     def retire(self, now: Instant) -> None:
         """The section is gone from our file: the last beats list nothing, so plain VRRP decides.
@@ -175,6 +201,7 @@ class Cluster:
     def fire(self, now: Instant) -> bool:
         """Beats and losses; True: every unit has to look anew."""
         lost = self.lose(now)
+        self._settle()
         expired = self.pins.expire(now)
         for name in expired:
             unit = self._units.get(name)
