@@ -210,3 +210,32 @@ def test_a_section_that_was_removed_and_came_back_is_heard_at_once() -> None:
     world.run(300 * MS)
     assert world["lb1"].node.cluster.roster.peers["lb2"].alive
     assert world.masters == ["lb1"]
+
+
+def test_pins_that_alternate_move_it_once_each() -> None:
+    world = World(150, 100)
+    world.start()
+    for count in range(1, 6):
+        for node, commanded in (("lb2", "lb1"), ("lb1", "lb2")):
+            begin = world.now
+            before = sum(m.unit.coop.term for m in world.members.values() if m.unit.coop)
+            world[commanded].pin(node, count)
+            world.run(S)
+            assert world.masters == [node]
+            assert world.gap_ns(begin) < 3 * MS
+            after = sum(m.unit.coop.term for m in world.members.values() if m.unit.coop)
+            assert after - before <= 2
+
+
+def test_who_is_pinned_and_stops_is_not_given_it_back() -> None:
+    world = World(100, 150)
+    world.start()
+    world["lb1"].pin("lb1", 1)
+    world.run(S)
+    assert world.masters == ["lb1"]
+    begin = world.now
+    world["lb1"].stop()
+    world.run(S)
+    assert world.masters == ["lb2"]
+    assert world.gap_ns(begin) < 3 * MS
+    assert not world["lb1"].holds

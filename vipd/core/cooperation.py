@@ -229,7 +229,7 @@ class Cooperation:
         if not roster.is_fresh(peer, now):
             return not (leaving and peer.left)
         if self.name not in peer.units:
-            return True  # by its configuration this unit is another one: plain VRRP between us
+            return not leaving  # by its configuration another unit: plain VRRP between us
         return not leaving and peer.reports(self.name, State.MASTER) is not None
 
     def _hear_stranger(self, source: Address, now: Instant) -> None:
@@ -272,11 +272,22 @@ class Cooperation:
         self.watch.begin_anew()
         self._preferred = ""
         self.preemption.idle()
+        self._end_pin()
+
+    def _end_pin(self) -> None:
+        """Pins, rule 3. Who was pinned and gave us its mastership has left its place on purpose: a
+        newer pin, if that was why, is on its way."""
         pinned = self.cluster.pins.of(self.name).node
-        failed = self.unit.election.reason is Reason.HANDOVER_FAILED
-        if pinned not in ("", self.cluster.own) and (failed or pinned not in self._fit()):
-            self.cluster.pins.clear(self.name)
-            self._tell_pin(f"{pinned} did not take it" if failed else f"{pinned} is not fit")
+        if pinned in ("", self.cluster.own):
+            return
+        if self.unit.election.reason is Reason.HANDOVER_FAILED:
+            because = f"{pinned} did not take it"
+        elif pinned not in self._fit():
+            because = f"{pinned} is not fit, or gave it away"
+        else:
+            return
+        self.cluster.pins.clear(self.name)
+        self._tell_pin(because)
 
     def hear_gift(
         self, peer: Peer, owner: Owner, gift: Gift, now: Instant, *, dead: bool = False
@@ -299,7 +310,8 @@ class Cooperation:
         self._taken_for = key
         report = peer.units.get(self.name)
         if report is not None and report.state is State.MASTER:
-            peer.units[self.name] = replace(report, state=State.BACKUP)
+            # Whether it could be master again only its next beat tells.
+            peer.units[self.name] = replace(report, state=State.INIT)
         self.term = max(self.term, gift.term)
         detail = f"by {peer.name}" if not dead else f"by the last will of {peer.name}"
         self.unit.feed_election(Appointed(Reason.HANDED_OVER, detail), now)

@@ -56,6 +56,8 @@ class Watch:
         self._unknown: dict[Address, Instant] = {}
         self._doubt_until: Instant = 0
         self._vacant_since: Instant | None = None
+        self._fit: frozenset[str] = frozenset()
+        self._fewer_since: Instant = 0
 
     def is_stranger(self, source: Address, interval_ns: Duration, now: Instant) -> bool:
         """An advert of no member's, and not of one whose next beat will tell its new address.
@@ -98,11 +100,16 @@ class Watch:
         if not self._roster.all_report(self.unit):
             self._vacant_since = None
             return None
-        if self._vacant_since is None:
+        fit, before = frozenset(peer.name for peer in self._roster.fit_for(self.unit)), self._fit
+        self._fit = fit
+        if self._vacant_since is None or not fit <= before:
+            # All count from the same instant: that at which the last one of them became fit.
             self._vacant_since = now
-        candidates = len(self._roster.fit_for(self.unit)) + 1
-        grace_ns = candidates * TRY_NS + GRACE_NS
-        until = self._vacant_since + grace_ns + self.rank(priority) * STEP_NS
+        elif fit != before:
+            self._fewer_since = now  # the rank moved, its steps count from now
+        grace_ns = (len(self._roster.peers) + 1) * TRY_NS + GRACE_NS
+        begin = max(self._vacant_since + grace_ns, self._fewer_since)
+        until = begin + self.rank(priority) * STEP_NS
         return Wait(until, Reason.MASTER_LEFT, "takes over unless another node does")
 
     def _while_master(self, master: Peer, priority: int) -> Wait | None:
