@@ -6,18 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.pair import CONFIG, DROP_IN, INSTALL, Pair, install_first, put_checkout
+from tests.systemd.pair import CONFIG, DROP_IN, INSTALL, Pair, install_checkout
 from tests.systemd.rig import Host, Rig
 
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Pair]:
-    """Two hosts on which the installation has run once, without a configuration."""
+    """Two hosts on which vipd has been installed, without a configuration."""
     with Rig() as rig:
-        pair = Pair(rig)
-        pair.on_both(put_checkout)
-        pair.on_both(install_first)
-        yield pair
+        yield Pair(rig, install_checkout)
 
 
 @pytest.fixture(scope="session")

@@ -37,14 +37,13 @@ ExecStopPost=+/bin/sh -c 'echo "$$SERVICE_RESULT:" $$(ip -o -4 address) >>{STOPP
 
 
 class Pair:
-    """Two hosts that should keep one VIP between them."""
+    """Two hosts that should keep one VIP between them. ``lb2`` begins as an image of ``lb1``."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, prepare: Callable[[Host], object]) -> None:
         self.rig = rig
-        self.hosts = [
-            rig.boot("lb1", "198.51.100.11/24"),
-            rig.boot("lb2", "198.51.100.12/24"),
-        ]
+        first = rig.boot("lb1", "198.51.100.11/24")
+        prepare(first)
+        self.hosts = [first, rig.boot("lb2", "198.51.100.12/24", like=first)]
 
     def on_both(self, act: Callable[[Host], object]) -> None:
         with ThreadPoolExecutor(len(self.hosts)) as pool:
@@ -75,15 +74,17 @@ class Pair:
         return holder, other
 
 
+def install_checkout(host: Host) -> None:
+    """The first installation, before there is a configuration."""
+    put_checkout(host)
+    host.write("/root/install.log", host.run(*INSTALL, timeout_s=180))
+
+
 def put_checkout(host: Host) -> None:
     target = host.tree / "root/vipd"
     target.mkdir(parents=True)
     for name in ("vipd", "etc", "scripts", "pyproject.toml", "README.md"):
         run("cp", "-r", ROOT / name, target / name)
-
-
-def install_first(host: Host) -> None:
-    host.write("/root/install.log", host.run(*INSTALL, timeout_s=180))
 
 
 def engine_pid(host: Host) -> str:

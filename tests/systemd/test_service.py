@@ -53,20 +53,6 @@ def test_installation_again_leaves_the_running_service_alone(pair: Pair) -> None
     assert host.property("MainPID") == before
 
 
-def test_upgrade_restarts_the_service_once(pair: Pair) -> None:
-    _, other = pair.settle()
-    before = other.property("MainPID")
-    with open(other.tree / "root/vipd/vipd/__init__.py", "a") as module:
-        module.write("\n# a later version\n")
-    other.run(*INSTALL)
-    after = other.property("MainPID")
-    assert after != before
-    assert "versions" in other.run("readlink", "/opt/vipd/venv")
-    other.run(*INSTALL)
-    assert other.property("MainPID") == after
-    pair.settle()
-
-
 def test_installation_refuses_a_bad_configuration_and_keeps_the_service(pair: Pair) -> None:
     host = pair.hosts[0]
     before = host.property("MainPID")
@@ -200,18 +186,6 @@ def test_death_of_the_engine_alone(pair: Pair) -> None:
     assert holder.property("MainPID") == main
     assert engine_pid(holder) != engine
     assert len(stopped_log(holder)) == stops
-
-
-def test_frozen_supervisor_is_replaced(pair: Pair) -> None:
-    """The watchdog of systemd guards the supervisor as the supervisor guards the engine."""
-    host = pair.hosts[0]
-    main = host.property("MainPID")
-    stops = len(stopped_log(host))
-    host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", "vipd")
-    wait_for(lambda: len(stopped_log(host)) == stops + 1, "the watchdog acts", limit_s=30)
-    assert stopped_log(host)[-1].startswith("watchdog:")
-    wait_for(lambda: host.property("MainPID") not in ("0", main), "a new supervisor runs")
-    pair.settle()
 
 
 # -- the rig itself -------------------------------------------------------------------------------
