@@ -67,6 +67,23 @@ def test_a_frozen_master_that_wakes_hears_before_it_speaks() -> None:
         assert world.gap_ns(woke) < MS
 
 
+def test_a_cut_of_the_channel_is_seen_before_it_is_taken_for_a_death() -> None:
+    """One way or both, at any phase of the beats, and with a timeout of only two or three beats."""
+    ways = {("lb1", "lb2")}, {("lb2", "lb1")}, {("lb1", "lb2"), ("lb2", "lb1")}
+    for timeout_ns in (200 * MS, 300 * MS):
+        for cut in ways:
+            for phase_ms in range(0, 100, 19):
+                world = World(150, 100, timeout_ns=timeout_ns)
+                world.start(settle_ns=5 * S)
+                world.run(phase_ms * MS)
+                world["lb2"].order(maintenance=True)  # a beat: now its phase is another one
+                world["lb2"].order(maintenance=False)
+                world.run(S + phase_ms * 7 * MS)
+                world.cut_channel = set(cut)
+                world.run(3 * S)
+                assert masterships(world["lb2"]) == 0
+
+
 # --- reloads that go round ----------------------------------------------------------------------
 
 

@@ -229,7 +229,7 @@ class Node:
         unit = self.units.get(name)
         if unit is not None:
             unit.vip_addresses = self._vip_addresses
-            unit.join(self.cluster)
+            unit.join(self.cluster, now)
             unit.reconfigure(config, self.orders, elsewhere, now)
             self._touch(unit, now)
         elif name in self._leaving:
@@ -241,7 +241,7 @@ class Node:
         host, health, orders, vips = self.host, self.verdicts, self.orders, self._vip_addresses
         unit = Unit(config, host, health, orders, vips, self._actions, now)
         self.units[config.name] = unit
-        unit.join(self.cluster)
+        unit.join(self.cluster, now)
         for name in [name for name in unit.routers if name in self._deaf]:
             unit.hearing_changed(self._deaf[name], now)  # who was deaf hears no better now
         if self._synced:

@@ -67,6 +67,7 @@ from vipd.core.signals import (
     VipGone,
     VipsChanged,
     VipSeen,
+    WaitSet,
     Wish,
 )
 from vipd.core.teller import Teller, fields_of
@@ -153,10 +154,12 @@ class Unit:
 
     # --- the cluster --------------------------------------------------------------------------
 
-    def join(self, cluster: Cluster | None) -> None:
+    def join(self, cluster: Cluster | None, now: Instant) -> None:
         if cluster is not (None if self.coop is None else self.coop.cluster):
             self.coop = None if cluster is None else Cooperation(self, cluster, self._teller)
             self.stand_as_configured()
+            # What the cluster before had said to wait for is not waited for any more.
+            self._feed(self.election, WaitSet(None, Reason.MASTER_SILENT), now)
 
     def stand_as_configured(self) -> None:
         """What the election knows of us, anew: with whom we live decides how it preempts."""

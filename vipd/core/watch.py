@@ -10,7 +10,9 @@ Rules, the first that applies
 2. A member's last word is that it is master:
    a. its channel is silent, but its adverts came on for longer than two beats: the channel is
       cut, not the master: RFC timers;
-   b. else it is lost ``heartbeat_timeout`` after the last sign of it, heartbeat or advert.
+   b. else it is lost ``heartbeat_timeout`` after the last sign of it, heartbeat or advert; not
+      before 3 1/4 beats, for by then the adverts of one whose channel alone is cut have come
+      (``cluster.py``, rule 3: it sees the cut after two beats, and speaks with the third).
 3. Nobody is master, and every node says so, or has said that it is gone: somebody has to stand.
    Not before a handover that may be under way has had its time (``handover.py``).
 4. Else there is a node of which nothing is known, and it may be master: RFC timers.
@@ -117,6 +119,8 @@ class Watch:
         advert = self.adverts.get(master.name, 0)
         if advert > heard + 2 * self._roster.interval_ns:
             return None
-        lost = max(heard, advert) + self._roster.timeout_ns
+        interval_ns = self._roster.interval_ns
+        shortest_ns = 3 * interval_ns + interval_ns // 4
+        lost = max(heard, advert) + max(self._roster.timeout_ns, shortest_ns)
         until = lost + self.rank(priority) * STEP_NS
         return Wait(until, Reason.MASTER_SILENT, f"takes over unless {master.name} is heard")
