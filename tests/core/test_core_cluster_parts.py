@@ -469,6 +469,8 @@ def test_nobody_is_master_and_all_say_so() -> None:
     watch = Watch("web", book.roster)
     book.hear("lb2", report())
     assert watch.judge(200, 1, NOW) is None  # nothing is known of lb3
+    book.hear("lb3")
+    assert watch.judge(200, 1, NOW) is None  # lb3 says nothing of this unit
     book.hear("lb3", report(priority=250))
     wait = watch.judge(200, 1, NOW)
     assert wait is not None
@@ -486,6 +488,15 @@ def test_a_stranger_counts_once_it_spoke_for_longer_than_two_beats() -> None:
     watch.hear_stranger(source, NOW)
     assert watch.hears_strangers(NOW + 60 * S - 1)
     assert not watch.hears_strangers(NOW + 60 * S)
+
+
+def test_a_flood_of_sources_takes_no_memory_and_alarms_nobody() -> None:
+    book = Book()
+    watch = Watch("web", book.roster)
+    for number in range(100):
+        source = parse_address(f"203.0.113.{number}")
+        assert not watch.is_stranger(source, S, NOW + number)
+    assert not watch.is_stranger(parse_address("203.0.113.0"), S, NOW + S)
 
 
 def test_while_in_doubt_about_a_speaker_rfc_timers_count() -> None:

@@ -35,10 +35,8 @@ class Nonces:
         while now >= self._changes_at:
             slept = now - self._changes_at >= self.period_ns
             self._previous, self.current = self.current, self._draw()
+            # Who slept for a period or longer comes round once more.
             self._changes_at = now if slept else self._changes_at + self.period_ns
-            if slept:
-                self._previous, self.current = self.current, self._draw()
-                self._changes_at = now + self.period_ns
 
     def accepts(self, nonce: Nonce) -> bool:
         return nonce in (self.current, self._previous)

@@ -39,7 +39,6 @@ class Preemption:
     def idle(self) -> None:
         """We are not the better one, or may not ask."""
         self.better_since = self._question = self._asked_at = self._due = None
-        self._back_off_ns = 0
         self.refused_for = ""
 
     def want(self, question: object, delay_ns: Duration, now: Instant) -> bool:
