@@ -424,14 +424,16 @@ def test_who_may_not_hear_us_any_more() -> None:
 def test_whose_adverts_come_from_there() -> None:
     book = Book()
     away = parse_address("203.0.113.9")
-    assert not book.roster.knows_all
+    assert not book.roster.knows_speakers("web", NOW)
     assert book.roster.speaker(away) is None
     peer = book.hear("lb2", report(), speakers=(Speaker("web", away),))
     assert book.roster.speaker(away) is peer
     assert book.roster.speaker(parse_address("192.0.2.12")) is peer
-    assert not book.roster.knows_all
+    assert not book.roster.knows_speakers("web", NOW)
     book.roster.peers["lb3"].leave()
-    assert book.roster.knows_all
+    assert book.roster.knows_speakers("web", NOW)
+    assert book.roster.knows_speakers("api", NOW)
+    assert not book.roster.knows_speakers("api", NOW + S)  # it may have begun to speak there
 
 
 # --- watch ----------------------------------------------------------------------------------------

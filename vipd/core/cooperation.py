@@ -214,13 +214,9 @@ class Cooperation:
         peer = roster.speaker(heard.source)
         leaving = heard.advert.priority == LEAVING_PRIORITY
         if peer is None:
-            if (
-                roster.knows_all
-                and not leaving
-                and self.watch.is_stranger(
-                    heard.source, self.unit.config.leader.advert_interval_ns, now
-                )
-            ):
+            interval_ns = self.unit.config.leader.advert_interval_ns
+            stranger = self.watch.is_stranger(heard.source, interval_ns, now)
+            if stranger and not leaving and roster.knows_speakers(heard.instance, now):
                 self._hear_stranger(heard.source, now)
             return True
         if not leaving:

@@ -256,10 +256,15 @@ class Roster:
                 return peer
         return None
 
-    @property
-    def knows_all(self) -> bool:
-        """Has every node told by now from where its adverts come? Version 1 cannot."""
-        return all(peer.sources or peer.left for peer in self.peers.values())
+    def knows_speakers(self, instance: str, now: Instant) -> bool:
+        """Has every node told by now from where its adverts for ``instance`` come, if it has any?
+
+        Version 1 cannot, and who is not heard just now may have another address since.
+        """
+        return all(
+            peer.left or instance in peer.sources or (peer.sources and self.is_fresh(peer, now))
+            for peer in self.peers.values()
+        )
 
     def all_report(self, unit: str) -> bool:
         """Do we know of every node what it is in ``unit``, or that it is gone?"""
