@@ -117,8 +117,7 @@ class Node:
     def handle(self, event: Event, now: Instant) -> tuple[Action, ...]:
         """Apply one event. Never raises for anything a peer, the kernel or a user did."""
         HANDLERS[type(event)](self, event, now)
-        # Between ``LoopStalled`` and ``StallDrained`` nothing is said: somebody else may be master.
-        if self.cluster is not None and not self._reading_after_stall:
+        if self.cluster is not None:
             self.cluster.flush(now)
         self._finish()
         will = self.will.news(self.cluster)
