@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -129,6 +130,37 @@ def test_a_refusal_ends_the_search(pair: Pair, family: Family) -> None:
 
     with pair[0]:
         assert asyncio.run(timed()) < 15
+
+
+@contextmanager
+def adverts(host: Namespace, family: Family) -> Iterator[None]:
+    """Of a master, to its unicast peer: so many that nothing is left of what that may refuse."""
+    ended = threading.Event()
+    with host:
+        kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+        sock = socket.socket(kind, socket.SOCK_RAW, 112)
+        scope = (0, 0, socket.if_nametoindex("eth0")) if family is Family.IPV6 else (0,)
+
+    def send() -> None:
+        while not ended.wait(0.1):
+            sock.sendto(bytes(12), (PEER[family], *scope))
+
+    for _ in range(20):
+        sock.sendto(bytes(12), (PEER[family], *scope))
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sender.join()
+        sock.close()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adverts_that_are_refused_hide_no_refusal(pair: Pair, family: Family) -> None:
+    with adverts(pair[0], family):
+        assert ask(pair[0], family, unicast_peers=(packed(PEER[family]),)).found == ()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -36,6 +36,12 @@ a firewall may drop the echo, and a host may be told not to report link-local gr
 person as well. The answer is advice to an operator who can overrule it, never an input of the
 election. docs/maintenance.md has what was measured.
 
+A unicast peer that does not refuse is believed only after ``DOUBT_S``. This host's own adverts to
+it are refused as well, and use up what it may refuse (Linux: six, then one a second for each
+asker), so that none is left for the question. But each refusal that is sent comes to the socket
+that asks, whichever datagram it answers: of adverts more frequent than one a second one is
+refused within a second, and less frequent ones use nothing up.
+
 Nothing here blocks: the sockets are read by the event loop, and closed by a thread, because a
 packet socket's end waits for an RCU grace period.
 """
@@ -62,6 +68,9 @@ ATTEMPTS = 3
 
 GRACE_S = 0.03
 """After the first answer: what left at the same time (a refusal, a second host) arrives by then."""
+
+DOUBT_S = 1.1
+"""For a refusal of a unicast peer that has used up those it may send."""
 
 MOST_AT_ONCE = 64
 
@@ -109,10 +118,10 @@ async def find_listeners(
     *,
     heard: Sequence[Address] = (),
 ) -> Listeners:
-    """Ask, at most ``timeout_s`` long. ``heard``: routers whose adverts were heard earlier.
+    """Ask, at most ``timeout_s`` long; ``DOUBT_S`` longer if a unicast peer is found.
 
-    With ``unicast_peers`` nobody else is asked, without it the group and ``heard``. Raises
-    AdapterError where nothing can be asked at all.
+    ``heard``: routers whose adverts were heard earlier. With ``unicast_peers`` nobody else is
+    asked, without it the group and ``heard``. Raises AdapterError where nothing can be asked.
     """
     links, addresses = netlink.dump()
     link = next((link for link in links if link.name == interface), None)
@@ -131,6 +140,9 @@ async def find_listeners(
         except OSError as error:
             raise _refused(f"asking for VRRP listeners on {interface}", error) from error
         found = await _ask(questions, timeout_s)
+        if found and unicast_peers:
+            await asyncio.sleep(DOUBT_S)
+            found = _judge(questions)
         return Listeners(found, "; ".join(question.words for question in questions))
     finally:
         sockets = [sock for question in questions for sock in question.sockets]
@@ -179,15 +191,20 @@ async def _ask(questions: Sequence[_Question], timeout_s: float) -> tuple[str, .
                 await asyncio.wait_for(answered.wait(), timeout_s / ATTEMPTS)
                 await asyncio.sleep(GRACE_S)
             answered.clear()
-            for question, sock in pairs:  # a late loop: what waits has come in time
-                _drain(question, sock)
-            found = tuple(dict.fromkeys(who for question in questions for who in question.found()))
-            if found:
+            if found := _judge(questions):
                 return found
         return ()
     finally:
         for _question, sock in pairs:
             loop.remove_reader(sock)
+
+
+def _judge(questions: Sequence[_Question]) -> tuple[str, ...]:
+    """Who was found, by all that has come by now."""
+    for question in questions:
+        for sock in question.sockets:
+            _drain(question, sock)
+    return tuple(dict.fromkeys(who for question in questions for who in question.found()))
 
 
 def _drain(question: _Question, sock: socket.socket) -> bool:
