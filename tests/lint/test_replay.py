@@ -8,7 +8,7 @@ lets die on top of it, every process of it is killed, and the heirs are compared
 Holders are who has the VIP in its kernel, dead hosts left out: the table speaks of power loss, and
 these machines keep their kernel. Nothing is asked of the daemons.
 
-Three labs work at the same time, because nearly all of the time is waiting.
+Five labs work at the same time, because nearly all of the time is waiting.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ example, and four adverts. What must not happen gets as long to happen."""
 STEADY_S = 0.2
 PATIENCE_S = 10.0
 POLL_S = 0.04
-LANES = 3
+LANES = 5
 
 Holders = dict[str, list[str]]
 Row = dict[str, Any]
