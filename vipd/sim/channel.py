@@ -50,13 +50,17 @@ class Carried:
 
 
 class Channel:
-    """``loses`` and ``delays``: what happens to datagrams of these kinds, and how often."""
+    """``loses`` and ``delays``: what happens to datagrams of these kinds, and how often.
+
+    Until ``replayed_until`` the recorder may be heard, over paths that are cut as well.
+    """
 
     def __init__(self, world: World, network: Network) -> None:
         self.world = world
         self.network = network
         self.loses: dict[int, float] = {}
         self.delays: dict[int, float] = {}
+        self.replayed_until: Instant = 0
         self.recording: deque[Carried] = deque(maxlen=_RECORDED)
         self.acts: deque[Carried] = deque(maxlen=_RECORDED)
 
@@ -92,6 +96,7 @@ class Channel:
         heard = self.acts if acts else self.recording
         if not heard:
             return 0
+        self.replayed_until = max(self.replayed_until, self.world.now + within_ns)
         for _ in range(count):
             datagram = heard[self.world.rng.randrange(len(heard))]
             self.world.after(self.world.between(0, within_ns), self._deliver, datagram)

@@ -5,7 +5,8 @@ left behind, and that has been so for long enough (``settle_ns``) that nobody ca
 was. Only then can plain cluster mode promise one holder; a cut between two nodes means two.
 
 =====================  =========================================================================
-two-holders            while the world is whole no VIP is on two hosts, not for a nanosecond
+two-holders            while the world is whole no VIP is on two hosts, not for a nanosecond; but
+                       one that goes by plain VRRP because of a stranger may preempt (one-holder)
 term-back              the term that a node reports for a unit never goes back in one life
 term-shared            while the world is whole no two nodes are master in the same term
 stale-obeyed           what makes its receiver act moves nothing if it has a nonce that was not told
@@ -75,6 +76,7 @@ _NAMED = frozenset(each.value for each in (Reason.HANDED_OVER, Reason.HANDOVER_F
 _HICCUPS_NS = 70 * MILLISECOND_NS
 _SLACK_NS = 100 * MILLISECOND_NS
 _RENAMED_NS = 2 * SECOND_NS
+_STRANGERS_NS = 60 * SECOND_NS
 _TAKES_NS = 30 * MILLISECOND_NS
 
 
@@ -165,6 +167,8 @@ class ClusterJudge:
         holders = [each for each in self.hosts if key in each.kernel.tagged]
         if len(holders) > 1 and self._is_plain_tie(unit, holders):
             return
+        if len(holders) > 1 and any(self._preempts_plainly(each, unit) for each in holders):
+            return
         if len(holders) > 1 and host in holders and self.is_whole(unit):
             names = ", ".join(each.name for each in holders)
             text = f"{format_address(key[1])} of {unit.name} is on {names}"
@@ -182,6 +186,15 @@ class ClusterJudge:
         rests = self.world.now - self.scenario.units_changed_at
         tie = len(set(unit.first.priorities)) < len(unit.first.priorities)
         return tie and (len(set(names)) > 1 or rests < _RENAMED_NS)
+
+    def _preempts_plainly(self, host: Host, unit: UnitPlan) -> bool:
+        """Did it take the unit as among strangers, a minute after a real one at most?"""
+        known = None if host.engine is None else host.engine.node.units.get(unit.name)
+        scenario = self.scenario
+        lately = scenario.foreign_at >= 0 and self.world.now - scenario.foreign_at < _STRANGERS_NS
+        if known is None or (scenario.foreign is None and not lately):
+            return False
+        return known.election.reason is Reason.LOWER_PRIORITY_MASTER
 
     def _judge_gap(self, unit: UnitPlan) -> None:
         now = self.world.now

@@ -9,7 +9,8 @@ handover-endless       ``go`` names more successors than there are other nodes
 return-missing         nobody took what it gave by order, and it is not master again
 finished-early         the engine ends while it offers something
 goodbye-unsaid         the engine ends by itself, and does not say so to a node that it hears
-asks-too-soon          what was refused or not answered is asked again before its back-off is over
+asks-too-soon          what was refused or not answered is asked again before its back-off is over,
+                       although neither priority nor the pin has changed
 asks-early             it asks for mastership within ``preempt_delay`` of its start, or within 5 s
                        after its own health cost it one
 pin-outlives           who becomes master leaves the pin of the unit on a node that is down, or that
@@ -81,6 +82,7 @@ class Manners:
         self.judge = judge
         self._nonce: dict[FakeEngine, tuple[bytes, Instant]] = {}
         self._offers: dict[tuple[FakeEngine, str], _Offer] = {}
+        self._named: dict[tuple[FakeEngine, str], int] = {}
         self._left_for: dict[tuple[FakeEngine, str], str] = {}
         self._asked: dict[tuple[FakeEngine, str], _Asked] = {}
         self._trouble: dict[tuple[FakeEngine, str], tuple[Unit | None, Instant]] = {}
@@ -104,12 +106,15 @@ class Manners:
                 offer = self._offers.get((engine, gift.unit))
                 if offer is not None:
                     offer.said_at = self.world.now
-                if gift.attempt == 1:
+                first = self._named.get((engine, gift.unit)) != gift.term
+                if gift.attempt == 1 and first:  # said again, it may be taken already
                     self._judge_successor(engine, gift.unit, gift.successor)
+                self._named[engine, gift.unit] = gift.term
         elif isinstance(message, TransferRequest):
             for wish in message.wishes:
                 question = (message.owner, wish.term, wish.priority)
-                self._judge_question(engine, wish.unit, question)
+                known = _circumstances(engine, message.owner.node, wish.unit)
+                self._judge_question(engine, wish.unit, (question, known))
         elif isinstance(message, Goodbye):
             self._goodbyes.add(engine)
 
@@ -280,3 +285,12 @@ class Manners:
                 late = pin.until_ns is not None and engine.now() - pin.until_ns > SECOND_NS
                 if late:
                     self._fail(engine, "pin-overdue", f"{name}: on {pin.node}")
+
+
+def _circumstances(engine: FakeEngine, master: str, unit: str) -> tuple[int, int]:
+    """What else a request depends on, as the asking node knows it: others are another question."""
+    cluster = engine.node.cluster
+    if cluster is None:
+        return 0, 0
+    report = cluster.roster.peers[master].units.get(unit)
+    return 0 if report is None else report.priority, cluster.pins.of(unit).version
