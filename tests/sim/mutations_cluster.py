@@ -44,8 +44,8 @@ MUTATIONS = (
         "master-lost-too-early",
         "watch rule 2b: a master is lost after the timeout",
         _W,
-        "        lost = max(heard, advert) + max(self._roster.timeout_ns, shortest_ns)\n",
-        "        lost = max(heard, advert) + self._roster.timeout_ns // 8\n",
+        "        until = lost + self.rank(priority) * STEP_NS\n",
+        "        until = max(heard, advert) + self._roster.timeout_ns // 8\n",
         seed=54,
     ),
     _cluster(
