@@ -142,7 +142,7 @@ class Heartbeat:
     Each part stands for itself: what it lists is true. What is *not* there any more is said only by
     all parts of a beat together, and only if it is ``complete``: a member with hundreds of units
     may list in most beats only those that changed. ``nonce`` is what acting messages to this member
-    must repeat.
+    must repeat. ``interval_ns`` is the time to the next beat, 0 where it is not told (version 1).
     """
 
     beat: int
@@ -155,6 +155,7 @@ class Heartbeat:
     units: tuple[UnitReport, ...] = ()
     hearings: tuple[Hearing, ...] = ()
     speakers: tuple[Speaker, ...] = ()
+    interval_ns: Duration = 0
     part: int = 0
     parts: int = 1
 

@@ -239,3 +239,18 @@ def test_who_is_pinned_and_stops_is_not_given_it_back() -> None:
     assert world.masters == ["lb2"]
     assert world.gap_ns(begin) < 3 * MS
     assert not world["lb1"].holds
+
+
+def test_slower_beats_of_another_life_are_no_death() -> None:
+    """A restart with a slower pace, while the others still have the old, shorter timeout."""
+    world = World(150, 100)
+    world.start()
+    world["lb1"].stop()
+    world.run(S)
+    world.beat_ns, world.timeout_ns = 500 * MS, 1500 * MS
+    again = world.restart("lb1")
+    world.run(20 * S)
+    assert world.masters == ["lb1"]
+    assert world.overlaps() == []
+    assert again.unit.coop is not None
+    assert again.unit.coop.term <= 4

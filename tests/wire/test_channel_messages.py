@@ -236,7 +236,8 @@ def test_what_cannot_be_said_is_our_own_fault(message: Heartbeat | Acting) -> No
 def test_the_layout_is_the_one_on_the_page() -> None:
     """Byte by byte, written down here a second time."""
     speakers = (Speaker("web", ADDRESS),)
-    datagram = one(heartbeat(echoes=(Echo("lb2", NONCE, 5_000_000),), speakers=speakers))
+    echoes = (Echo("lb2", NONCE, 5_000_000),)
+    datagram = one(heartbeat(echoes=echoes, speakers=speakers, interval_ns=100_000_000))
     assert datagram[:8] == b"VIPC\x02\x01\x02\x01"
     assert datagram[8:16] == hashlib.sha256(b"edge").digest()[:8]
     assert datagram[16:40] == struct.pack("!QQQ", 7, 0xA1, 1)
@@ -244,7 +245,7 @@ def test_the_layout_is_the_one_on_the_page() -> None:
     body = datagram[44:-32]
     assert body == (
         struct.pack("!IHHB", 1, 0, 1, 0) + NONCE + DIGEST
-        + b"\x051.0.0"
+        + b"\x051.0.0" + struct.pack("!I", 100)
         + b"\x02" b"\x03lb2" b"\x03lb1"
         + b"\x01" b"\x00" + NONCE + struct.pack("!I", 5)
         + b"\x01" b"\x03web" + bytes((4, 3, 150, 150, 0)) + struct.pack("!QI", 3, 0) + b"\x01\x00"

@@ -54,6 +54,7 @@ from vipd.model import (
     MILLISECOND_NS,
     SECOND_NS,
     ClusterConfig,
+    Duration,
     FieldValue,
     Instant,
     Note,
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
 
 BEAT_GAP_NS = 5 * MILLISECOND_NS
 """Changes that come in a row share a beat, and none is made while a handover is busy."""
+
+OVERSLEPT_NS = 40 * MILLISECOND_NS
+"""Well below the time after which a handover goes on to the next node."""
 
 SAY_DELAY_NS = MILLISECOND_NS // 2
 """Answers and wishes wait until the orders to the kernel of the same event are carried out."""
@@ -152,24 +156,25 @@ class Cluster:
                 heartbeat_timeout_ns=max(
                     config.heartbeat_timeout_ns, self.config.heartbeat_timeout_ns
                 ),
-            )
+            ),
+            now,
         )
-        self._settle()
+        self._settle(now)
         self.beat_soon(now)
 
-    def _take_over(self, config: ClusterConfig) -> None:
+    def _take_over(self, config: ClusterConfig, now: Instant) -> None:
         self.config = config
-        self.roster.configure(self.own, config)
+        self.roster.configure(self.own, config, now)
         self.nonces.period_ns = _nonce_period_ns(config)
         for coop in self.cooperations():
             coop.unit.stand_as_configured()
 
-    def _settle(self) -> None:
+    def _settle(self, now: Instant) -> None:
         """Rule 4: our own pace, once all who live have our configuration."""
         if self.config == self._wanted:
             return
         if all(peer.configuration == self.config.digest for peer in self.roster.alive()):
-            self._take_over(self._wanted)
+            self._take_over(self._wanted, now)
 
     def retire(self, now: Instant) -> None:
         """The section is gone from our file: the last beats list nothing, so plain VRRP decides.
@@ -201,7 +206,7 @@ class Cluster:
     def fire(self, now: Instant) -> bool:
         """Beats and losses; True: every unit has to look anew."""
         lost = self.lose(now)
-        self._settle()
+        self._settle(now)
         expired = self.pins.expire(now)
         for name in expired:
             unit = self._units.get(name)
@@ -213,6 +218,10 @@ class Cluster:
             self._speak_up(now)
             self._send_beat(now)
         return lost or bool(expired)
+
+    def oversleep(self, late_ns: Duration) -> None:
+        """The loop woke so late; 0: everything that waited meanwhile has been heard."""
+        self.overslept = late_ns >= OVERSLEPT_NS
 
     def lose(self, now: Instant) -> bool:
         lost = self.roster.expire(now)
@@ -276,6 +285,7 @@ class Cluster:
             units=listed,
             hearings=self._hearings(now) if full else (),
             speakers=self._speakers() if full else (),
+            interval_ns=self.config.heartbeat_interval_ns,
         )
         self._actions.append(SendMessage(beat))
         for coop in self.cooperations():

@@ -68,7 +68,7 @@ def _of_member(cluster: Cluster, peer: Peer, now: Instant) -> _Found:
     limit_ns = _path_limit_ns(cluster)
     if not peer.left:
         for address, heard in peer.paths.items():
-            silent_since = cluster.since if heard is None else heard
+            silent_since = peer.known_since if heard is None else heard
             if now - silent_since >= limit_ns:
                 silent = "never heard" if heard is None else f"unheard for {_s(now - heard)}"
                 subject = f"{peer.name} {format_address(address)}"

@@ -71,6 +71,7 @@ class Cooperation:
         self.name = unit.config.name
         self.term = 0
         self.forgoes = False
+        self._met = cluster.roster.met_anybody
         self._highest = 0
         self.giving: Giving | None = None
         self.watch = Watch(self.name, cluster.roster)
@@ -100,6 +101,11 @@ class Cooperation:
         """The highest there ever was: a member that left takes no term back."""
         self._highest = max(self._highest, self.term, self.cluster.roster.highest_term(self.name))
         return self._highest
+
+    @property
+    def is_among_members(self) -> bool:
+        """Do the cluster's rules decide? Not next to strangers, nor before a member was met."""
+        return self.watch.foreign_until is None and self._met
 
     @property
     def handing_to(self) -> str:
@@ -444,6 +450,9 @@ class Cooperation:
 
     def follow(self, now: Instant) -> None:
         """Look at everything anew: what this state of ours has to do."""
+        if self._met != self.cluster.roster.met_anybody:
+            self._met = self.cluster.roster.met_anybody
+            self.unit.stand_as_configured()
         if self.state is State.MASTER:
             self._consider_giving(now)
         if self.state is not State.BACKUP or self.unit.election.standing.barred:

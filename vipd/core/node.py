@@ -60,7 +60,6 @@ from vipd.core.units import UnitConfig, units_of
 from vipd.core.will import Will
 from vipd.model import (
     ADDRESS_TAG,
-    MILLISECOND_NS,
     Address,
     Alarm,
     ClaimState,
@@ -78,9 +77,6 @@ from vipd.model import (
     VipKey,
 )
 from vipd.snapshots import Snapshot
-
-OVERSLEPT_NS = 40 * MILLISECOND_NS
-"""Well below the time after which a handover goes on to the next node."""
 
 
 class Node:
@@ -321,7 +317,7 @@ class Node:
     def _stalled(self, event: LoopStalled, now: Instant) -> None:
         self._reading_after_stall = True
         if self.cluster is not None:
-            self.cluster.overslept = event.late_ns >= OVERSLEPT_NS
+            self.cluster.oversleep(event.late_ns)
         suspended = 0
         # A late wake-up is common, one that is late enough to matter to a router is not.
         replaced = [e for e in self.units.values() if e.election.may_be_replaced(now)]
@@ -336,7 +332,7 @@ class Node:
     def _stall_drained(self, event: StallDrained, now: Instant) -> None:
         self._reading_after_stall = False
         if self.cluster is not None:
-            self.cluster.overslept = False
+            self.cluster.oversleep(0)
         for unit in [each for each in self.units.values() if each.election.suspended]:
             unit.stall_over(event, now)
             self._touch(unit, now)
@@ -550,11 +546,7 @@ class Node:
         """After anything happened to ``unit``: its deadline, and whether it has left."""
         unit.follow(now)
         self.will.look_at(unit)
-        if (
-            self.cluster is not None
-            and unit.coop is not None
-            and unit is self.units.get(unit.config.name)
-        ):
+        if self.cluster and unit.coop and unit is self.units.get(unit.config.name):
             self.cluster.take_report(unit.coop.report(now), now)
         due = unit.deadline()
         if due is None:

@@ -23,9 +23,19 @@ from dataclasses import dataclass, field
 
 from vipd.core.nonces import Nonces
 from vipd.members import Heartbeat, Nonce, Owner, Received, UnitReport
-from vipd.model import Address, ClusterConfig, Duration, Instant, MemberConfig, State
+from vipd.model import (
+    SECOND_NS,
+    Address,
+    ClusterConfig,
+    Duration,
+    Instant,
+    MemberConfig,
+    State,
+)
 
 ECHOES_SINCE_VERSION = 2
+
+NEVER_NS = 10 * SECOND_NS
 
 FIT = (State.BACKUP, State.CANDIDATE)
 """Who reports one of these can become master now."""
@@ -49,6 +59,8 @@ class Peer:
     beat: int = -1
     sequence: int = 0
     acted: int = 0
+    interval_ns: Duration = 0
+    known_since: Instant = 0
     last_heard: Instant | None = None
     heard_us: Instant | None = None
     configuration: bytes = b""
@@ -87,7 +99,7 @@ class Peer:
         """What is new in a heartbeat of a proved life."""
         if message.beat != self.beat:
             self._parts.clear()
-        self.beat = message.beat
+        self.beat, self.interval_ns = message.beat, message.interval_ns
         self.configuration, self.software = message.configuration, message.software
         self.maintenance = message.maintenance
         for report in message.units:
@@ -126,9 +138,9 @@ class Roster:
         self.own = own
         self.peers: dict[str, Peer] = {}
         self.since = now
-        self.configure(own, cluster)
+        self.configure(own, cluster, now)
 
-    def configure(self, own: str, cluster: ClusterConfig) -> None:
+    def configure(self, own: str, cluster: ClusterConfig, now: Instant) -> None:
         """After a reload: members that stay keep what is known of them."""
         self.own = own
         self.timeout_ns: Duration = cluster.heartbeat_timeout_ns
@@ -138,7 +150,7 @@ class Roster:
         for config in cluster.nodes:
             if config.name == own:
                 continue
-            peer = self.peers.get(config.name) or Peer(config)
+            peer = self.peers.get(config.name) or Peer(config, known_since=now)
             peer.config = config
             peer.paths = {address: peer.paths.get(address) for address in config.addresses}
             peers[config.name] = peer
@@ -190,7 +202,7 @@ class Roster:
         lost = []
         for peer in self.peers.values():
             heard = peer.last_heard
-            if peer.alive and heard is not None and now - heard >= self.timeout_ns:
+            if peer.alive and heard is not None and now - heard >= self.timeout_of(peer):
                 peer.alive = False
                 lost.append(peer)
         return lost
@@ -200,12 +212,26 @@ class Roster:
         """When the next member is lost if nothing is heard."""
         return min(
             (
-                peer.last_heard + self.timeout_ns
+                peer.last_heard + self.timeout_of(peer)
                 for peer in self.peers.values()
                 if peer.alive and peer.last_heard is not None
             ),
             default=None,
         )
+
+    def pace_of(self, peer: Peer) -> Duration:
+        """The time between its beats: what it says, and no less than our own."""
+        return max(self.interval_ns, peer.interval_ns)
+
+    def timeout_of(self, peer: Peer) -> Duration:
+        """So long it may be unheard. A reload that changes times goes from node to node."""
+        slower = peer.interval_ns > self.interval_ns
+        return max(self.timeout_ns, lost_after_ns(peer.interval_ns) if slower else 0)
+
+    @property
+    def met_anybody(self) -> bool:
+        """Is there a cluster yet, or is this the first node that has the section?"""
+        return any(peer.owner is not None for peer in self.peers.values())
 
     # --- asking -------------------------------------------------------------------------------
 
@@ -216,7 +242,7 @@ class Roster:
         """Heard within two beats: what it said last is what it means now."""
         if not peer.alive or peer.last_heard is None:
             return False
-        return now - peer.last_heard < 2 * self.interval_ns + self.interval_ns // 2
+        return now - peer.last_heard < 5 * self.pace_of(peer) // 2
 
     def master_of(self, unit: str, term: int = 0) -> Peer | None:
         """Whose last word was that it is master; of several the highest term.
@@ -259,10 +285,14 @@ class Roster:
     def knows_speakers(self, instance: str, now: Instant) -> bool:
         """Has every node told by now from where its adverts for ``instance`` come, if it has any?
 
-        Version 1 cannot, and who is not heard just now may have another address since.
+        Version 1 cannot, and who is not heard just now may have another address since. Who was
+        never heard is not waited for.
         """
         return all(
-            peer.left or instance in peer.sources or (peer.sources and self.is_fresh(peer, now))
+            peer.left
+            or instance in peer.sources
+            or (peer.sources and self.is_fresh(peer, now))
+            or (peer.owner is None and now - peer.known_since > NEVER_NS)
             for peer in self.peers.values()
         )
 
@@ -275,10 +305,10 @@ class Roster:
         """Who misses beats of ours, or whose beats we miss, for not too long: it may be the
         channel alone. Two timeouts later everybody goes by the adverts' own pace.
         """
-        begin, end = 2 * self.interval_ns, 2 * self.timeout_ns
         for peer in self.peers.values():
             if peer.left:
                 continue
+            begin, end = 2 * self.pace_of(peer), 2 * self.timeout_of(peer)
             if not peer.proved:
                 # It may still wait for beats in the name that our cluster had before a reload.
                 if now - self.since < end:
@@ -287,6 +317,13 @@ class Roster:
             signs = (peer.last_heard, peer.heard_us)
             if any(begin < now - sign < end for sign in signs if sign is not None):
                 yield peer
+
+
+def lost_after_ns(interval_ns: Duration) -> Duration:
+    """The shortest silence that is no cut of the channel alone (docs/decisions/0010): two beats are
+    missed, then the master's advert has a beat to arrive, and a quarter for delays.
+    """
+    return 3 * interval_ns + interval_ns // 4
 
 
 def _standing_of(peer: Peer, unit: str) -> tuple[int, int, Address]:

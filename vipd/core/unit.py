@@ -6,8 +6,8 @@ All members of a group go through it together: what hits one (a link, an advert 
 sent) hits the unit (QUORUM H5).
 
 Faults (``faults.py``) follow from the host, from its health, or from what the kernel refused.
-Mastership is impossible while any fault stands. A unit
-that waits for the first verdict of a check stays in INIT, or master if it is.
+Mastership is impossible while any fault stands. A unit that waits for the first verdict of a
+check stays in INIT, or master if it is.
 """
 
 from __future__ import annotations
@@ -158,11 +158,9 @@ class Unit:
         if cluster is not (None if self.coop is None else self.coop.cluster):
             self.coop = None if cluster is None else Cooperation(self, cluster, self._teller)
             self.stand_as_configured()
-            # What the cluster before had said to wait for is not waited for any more.
-            self._feed(self.election, WaitSet(None, Reason.MASTER_SILENT), now)
+            self._feed(self.election, WaitSet(None), now)  # whatever another cluster said
 
     def stand_as_configured(self) -> None:
-        """What the election knows of us, anew: with whom we live decides how it preempts."""
         self.election.standing = self._standing(self.election.standing.priority, self._orders)
 
     def follow(self, now: Instant) -> None:
@@ -255,7 +253,7 @@ class Unit:
     def _standing(self, priority: int, orders: Orders) -> Standing:
         config, coop = self.config, self.coop
         self._orders = orders
-        cooperates = coop is not None and coop.watch.foreign_until is None
+        cooperates = coop is not None and coop.is_among_members
         self.held = config.name in orders.held and not config.is_owner and coop is None
         return Standing(
             version=config.leader.version,
@@ -435,8 +433,7 @@ class Unit:
         """After a dump, or a change of links: look at everything anew."""
         if self._level_faults():
             self.judge(now)  # leave first: nothing is put back on a link that is gone
-        present = self._present_keys()
-        self._feed(self.claim, PresenceResynced(present), now)
+        self._feed(self.claim, PresenceResynced(self._present_keys()), now)
         if self.is_released and not self.config.is_owner and not self._stopped:
             self._review_foreign(self._vips, now)
         self.judge(now)

@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vipd.core.handover import TRY_NS
-from vipd.core.roster import Peer, Roster
+from vipd.core.roster import Peer, Roster, lost_after_ns
 from vipd.model import MILLISECOND_NS, SECOND_NS, Address, Duration, Instant, Reason
 
 STEP_NS = 50 * MILLISECOND_NS
@@ -117,10 +117,9 @@ class Watch:
     def _while_master(self, master: Peer, priority: int) -> Wait | None:
         heard = master.last_heard or 0
         advert = self.adverts.get(master.name, 0)
-        if advert > heard + 2 * self._roster.interval_ns:
+        pace_ns = self._roster.pace_of(master)
+        if advert > heard + 2 * pace_ns:
             return None
-        interval_ns = self._roster.interval_ns
-        shortest_ns = 3 * interval_ns + interval_ns // 4
-        lost = max(heard, advert) + max(self._roster.timeout_ns, shortest_ns)
+        lost = max(heard, advert) + max(self._roster.timeout_of(master), lost_after_ns(pace_ns))
         until = lost + self.rank(priority) * STEP_NS
         return Wait(until, Reason.MASTER_SILENT, f"takes over unless {master.name} is heard")

@@ -91,6 +91,9 @@ def _execute(will: Will, page: Page, runtime_dir: Path) -> Execution:
         for goodbye in timely:
             sender.send_goodbye(goodbye)
         sent = boottime_ns()
+        # Once more: nobody repeats a datagram of the dead, and a second copy does nothing.
+        for tombstone in will.tombstones:
+            sender.send_tombstone(tombstone)
         refusals = sender.refusals()
     # A second goodbye would hurry the backups of whoever is master by then.
     page.clear()

@@ -9,6 +9,7 @@ none; durations are milliseconds)::
     16    nonce of the sender
     8     digest of its configuration
     1+n   text: its software version
+    4     time to the next beat        (from version 2 on)
     1     count, then so many names: the table
     1     count, then so many echoes   (from version 2 on)
     1     count, then so many units
@@ -48,9 +49,11 @@ from vipd.model import MILLISECOND_NS, Duration, Reason, State
 from vipd.wire.channel_frame import Cursor, packed_name, packed_text
 
 ECHOES_SINCE = 2
+INTERVAL_SINCE = 2
 SPEAKERS_SINCE = 2
 
 _HEAD = struct.Struct(f"!IHHB{NONCE_LENGTH}s{CONFIGURATION_DIGEST_LENGTH}s")
+_INTERVAL = struct.Struct("!I")
 _ECHO = struct.Struct(f"!B{NONCE_LENGTH}sI")
 _UNIT = struct.Struct("!BBBBBQIB")
 _PIN = struct.Struct("!BII")
@@ -177,6 +180,8 @@ def heartbeat_bodies(beat: Heartbeat, version: int, room: int) -> list[bytes]:
     if any(len(nonce) != NONCE_LENGTH for nonce in (beat.nonce, *(e.nonce for e in beat.echoes))):
         raise InvariantViolated("a nonce of the wrong length")
     software = packed_text(beat.software)
+    if version >= INTERVAL_SINCE:
+        software += _INTERVAL.pack(_milliseconds(beat.interval_ns))
     room -= _HEAD.size + len(software)
     lists = _lists(beat, version)
     parts = [_Part(room, len(lists))]
@@ -264,6 +269,7 @@ def read_heartbeat(cursor: Cursor, version: int) -> Heartbeat:
     if flags & ~(_MAINTENANCE | _NOT_COMPLETE):
         raise cursor.fault("unknown flags")
     software = cursor.text()
+    interval_ms = cursor.unpack(_INTERVAL)[0] if version >= INTERVAL_SINCE else 0
     names = [cursor.name() for _ in range(cursor.count())]
     echoes = _read_list(cursor, names, _read_echo) if version >= ECHOES_SINCE else ()
     units = _read_list(cursor, names, _read_unit)
@@ -281,6 +287,7 @@ def read_heartbeat(cursor: Cursor, version: int) -> Heartbeat:
         units=units,
         hearings=hearings,
         speakers=speakers,
+        interval_ns=interval_ms * MILLISECOND_NS,
         part=part,
         parts=parts,
     )
