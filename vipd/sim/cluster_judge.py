@@ -293,6 +293,8 @@ class ClusterJudge:
             if first is None or first is engine or unit is None or not self.is_whole(unit):
                 continue
             known = first.node.units.get(report.unit) if first.alive else None
+            if self._is_plain_tie(unit, [engine.host, first.host]):
+                continue
             if known is not None and known.election.state is State.MASTER:
                 self.world.violated("term-shared", f"{where}, and so is {first.host.name}")
 
