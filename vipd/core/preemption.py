@@ -6,7 +6,7 @@ nodes that see the world differently cannot take it from each other in turn.
 1. It asks when it has been the better one, fit and allowed to preempt, for ``preempt_delay``; after
    its own health cost it the mastership, or its engine died, for at least ``AFTER_TROUBLE_NS``.
 2. What was refused, or not answered, is asked again after 1 s, then 2 s, ... up to 5 minutes.
-3. A new master, or a new priority of our own, is a new question.
+3. A new master, a new priority of either, or a new pin is a new question: it is asked at once.
 """
 
 from __future__ import annotations
