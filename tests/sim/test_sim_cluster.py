@@ -92,13 +92,16 @@ def test_what_acts_is_lost_or_late_for_itself(rig: Rig) -> None:
     rig.world.run_until(rig.world.now + 2 * MILLISECOND_NS)
     assert rig.world.coverage["acting messages delayed"] == 1
     assert rig.arrived == [rig.datagram(HEARTBEAT)]
+    assert rig.channel.late_until > rig.world.now
+    rig.world.run_until(rig.channel.late_until)
+    assert rig.arrived == [rig.datagram(HEARTBEAT), rig.datagram(GO)]
 
 
 def test_the_recorder_plays_back_what_was_lost_as_well(rig: Rig) -> None:
     rig.channel.loses = {GO: 1.0}
     assert rig.carried(rig.datagram(GO)) == 0
-    assert rig.channel.replay(acts=True, count=3, within_ns=0) == 3
-    rig.world.run_until(rig.world.now + SECOND_NS)
+    assert rig.channel.replay(acts=True, count=3, within_ns=SECOND_NS) == 3
+    rig.world.run_until(rig.channel.late_until)
     assert rig.arrived == [rig.datagram(GO)] * 3
 
 

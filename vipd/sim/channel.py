@@ -52,7 +52,7 @@ class Carried:
 class Channel:
     """``loses`` and ``delays``: what happens to datagrams of these kinds, and how often.
 
-    Until ``replayed_until`` the recorder may be heard, over paths that are cut as well.
+    Until ``late_until`` what was said long ago may arrive, over paths that are cut as well.
     """
 
     def __init__(self, world: World, network: Network) -> None:
@@ -60,7 +60,7 @@ class Channel:
         self.network = network
         self.loses: dict[int, float] = {}
         self.delays: dict[int, float] = {}
-        self.replayed_until: Instant = 0
+        self.late_until: Instant = 0
         self.recording: deque[Carried] = deque(maxlen=_RECORDED)
         self.acts: deque[Carried] = deque(maxlen=_RECORDED)
 
@@ -89,6 +89,7 @@ class Channel:
             if kind in self.delays and world.chance(self.delays[kind]):
                 world.coverage["acting messages delayed"] += 1
                 delay += world.between(0, LATE_NS)
+                self.late_until = max(self.late_until, world.now + delay)
             world.after(delay, self._deliver, datagram)
 
     def replay(self, acts: bool, count: int, within_ns: Duration) -> int:
@@ -96,7 +97,7 @@ class Channel:
         heard = self.acts if acts else self.recording
         if not heard:
             return 0
-        self.replayed_until = max(self.replayed_until, self.world.now + within_ns)
+        self.late_until = max(self.late_until, self.world.now + within_ns)
         for _ in range(count):
             datagram = heard[self.world.rng.randrange(len(heard))]
             self.world.after(self.world.between(0, within_ns), self._deliver, datagram)

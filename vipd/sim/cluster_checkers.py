@@ -132,8 +132,8 @@ class ClusterCheckers:
         cluster = self.scenario.cluster
         if cluster is None or cluster.ghost or self.scenario.network.loss:
             return None
-        if self.world.now <= self.scenario.channel.replayed_until:
-            return None  # what a cut kept back is as good as new when somebody plays it back
+        if self.world.now <= self.scenario.channel.late_until:
+            return None  # what arrives late is a sign of its path, although that is cut by now
         found = [False]
         for other in self._others(host):
             if not other.lively or other.engine is None:
