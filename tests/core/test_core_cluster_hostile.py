@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.core.cluster_rig import Member, World
-from tests.core.rig import MS, S, router, vip
+from tests.core.rig import MS, S, advert, router, vip
 from vipd.core.actions import SendAdvert, SendMessage
-from vipd.core.events import Configured, HealthReported
+from vipd.core.events import AdvertHeard, Configured, HealthReported
 from vipd.members import Heartbeat, TransferRequest
 from vipd.model import (
     ClusterConfig,
@@ -19,6 +19,7 @@ from vipd.model import (
     Track,
     TrackKind,
     Verdict,
+    parse_address,
 )
 
 QUIET_RATE = 20
@@ -319,3 +320,15 @@ def test_a_go_that_comes_when_the_giver_has_just_returned() -> None:
         for at, _ in world.overlaps(begin):
             over = min(when for when, names in world.holders if when > at)
             assert over - at <= 2 * MS, late_ms
+
+
+def test_a_priority_0_of_unknown_source_ends_no_mastership_of_a_member() -> None:
+    """Version 1 does not tell from where a member's adverts come, and its farewell may be late."""
+    for phase_ms in range(0, 100, 9):
+        world = World(150, 100, interval_ns=100 * MS)
+        world.start()
+        world.run(phase_ms * MS)
+        farewell = AdvertHeard("web", parse_address("192.0.2.99"), advert(0))
+        world["lb2"].feed(farewell)
+        world.run(S)
+        assert masterships(world["lb2"]) == 0

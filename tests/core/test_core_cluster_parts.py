@@ -386,6 +386,17 @@ def test_the_last_word_of_a_lost_master_counts_until_there_was_a_later_one() -> 
     assert book.roster.master_of("web") is None
 
 
+def test_a_live_master_counts_before_a_lost_one_of_a_later_term() -> None:
+    """It began after that one was last heard, and took over without a word of its term."""
+    book = Book()
+    book.hear("lb2", report(State.MASTER, term=4))
+    book.hear("lb3", report(State.MASTER, term=1), at=NOW + 200 * MS)
+    book.roster.expire(NOW + 300 * MS)
+    master = book.roster.master_of("web")
+    assert master is not None
+    assert master.name == "lb3"
+
+
 def test_of_two_masters_the_later_term_counts() -> None:
     book = Book()
     book.hear("lb2", report(State.MASTER, 100, term=6))

@@ -224,7 +224,7 @@ class Cooperation:
             stranger = self.watch.is_stranger(heard.source, interval_ns, now)
             if stranger and not leaving and roster.knows_speakers(heard.instance, now):
                 self._hear_stranger(heard.source, now)
-            return True
+            return not (leaving and self._has_fresh_master(now))
         if not leaving:
             self.watch.adverts[peer.name] = now
             self.heard_on[heard.instance, peer.name] = now
@@ -233,6 +233,12 @@ class Cooperation:
         if self.name not in peer.units:
             return not leaving  # by its configuration another unit: plain VRRP between us
         return not leaving and peer.reports(self.name, State.MASTER) is not None
+
+    def _has_fresh_master(self, now: Instant) -> bool:
+        """Then an unknown source that leaves may be whose mastership that one has by now: a
+        member's whose adverts are not known, because version 1 does not tell them."""
+        master = self.master()
+        return master is not None and self.cluster.roster.is_fresh(master, now)
 
     def _hear_stranger(self, source: Address, now: Instant) -> None:
         new = not self.watch.hears_strangers(now)

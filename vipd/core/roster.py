@@ -247,7 +247,8 @@ class Roster:
     def master_of(self, unit: str, term: int = 0) -> Peer | None:
         """Whose last word was that it is master; of several the highest term.
 
-        One that is lost counts only while nobody, this node with its ``term`` included, knows of a
+        One that is lost counts only while no live one is master (one that has just begun may not
+        know what terms there were), and nobody, this node with its ``term`` included, knows of a
         later mastership: else its last word is history.
         """
         newest = max(term, self.highest_term(unit))
@@ -256,7 +257,7 @@ class Roster:
             for peer in self.peers.values()
             if peer.reports(unit, State.MASTER) and (peer.alive or peer.units[unit].term >= newest)
         ]
-        return max(masters, key=lambda peer: _standing_of(peer, unit), default=None)
+        return max(masters, key=lambda peer: (peer.alive, _standing_of(peer, unit)), default=None)
 
     def fit_for(self, unit: str) -> list[Peer]:
         """Who could be master of ``unit`` now, the best first."""
