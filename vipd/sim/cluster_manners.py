@@ -10,7 +10,8 @@ return-missing         nobody took what it gave by order, and it is not master a
 finished-early         the engine ends while it offers something
 goodbye-unsaid         the engine ends by itself, and does not say so to a node that it hears
 asks-too-soon          what was refused or not answered is asked again before its back-off is over,
-                       although neither priority nor the pin has changed
+                       although neither priority nor the pin has changed, and it never told that
+                       it had no wish meanwhile (maintenance, a fault)
 asks-early             it asks for mastership within ``preempt_delay`` of its start, or within 5 s
                        after its own health cost it one
 pin-outlives           who becomes master leaves the pin of the unit on a node that is down, or that
@@ -101,6 +102,9 @@ class Manners:
         message = action.message
         if isinstance(message, Heartbeat):
             self._judge_nonce(engine, message.nonce)
+            for report in message.units:
+                if not report.wants_preempt:
+                    self._asked.pop((engine, report.unit), None)
         elif isinstance(message, Go):
             for gift in message.gifts:
                 offer = self._offers.get((engine, gift.unit))
