@@ -19,8 +19,8 @@ MUTATIONS = (
         "members-never-lost",
         "roster rule 3: a member is alive while it is heard within the timeout",
         _R,
-        "if peer.alive and heard is not None and now - heard >= self.timeout_ns:\n",
-        "if peer.alive and heard is not None and now - heard >= 1000 * self.timeout_ns:\n",
+        "if peer.alive and heard is not None and now - heard >= self.timeout_of(peer):\n",
+        "if peer.alive and heard is not None and now - heard >= 1000 * self.timeout_of(peer):\n",
         seed=844,
     ),
     _cluster(
