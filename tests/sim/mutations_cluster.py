@@ -203,7 +203,7 @@ MUTATIONS = (
         _K,
         "        self.cluster.pins.clear(self.name)\n        self._tell_pin(because)\n",
         "",
-        seed=48,
+        seed=62,
     ),
     # --- the last will ----------------------------------------------------------------------------
     _cluster(
