@@ -487,7 +487,7 @@ MUTATIONS = (
         _K,
         "{name: link for name, link in self._links.items() if name in names}",
         "{}",
-        seed=208,
+        seed=430,
     ),
     # --- health and orders ------------------------------------------------------------------------
     Mutation(
