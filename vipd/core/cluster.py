@@ -60,6 +60,7 @@ from vipd.model import (
     Note,
     NoteKind,
     Orders,
+    State,
     format_address,
 )
 
@@ -220,7 +221,6 @@ class Cluster:
         return lost or bool(expired)
 
     def oversleep(self, late_ns: Duration) -> None:
-        """The loop woke so late; 0: everything that waited meanwhile has been heard."""
         self.overslept = late_ns >= OVERSLEPT_NS
 
     def lose(self, now: Instant) -> bool:
@@ -257,6 +257,8 @@ class Cluster:
         if told is None or _news(told) != _news(report):
             self._changed[report.unit] = REPEATS
             self.beat_soon(now)
+            if report.state is State.MASTER:  # whatever comes next, the others know that it stood
+                self._beat_at = min(self._beat_at, now + SAY_DELAY_NS)
 
     def drop_report(self, unit: str) -> None:
         if self._reports.pop(unit, None) is not None:

@@ -108,9 +108,10 @@ class Watch:
             # All count from the same instant: that at which the last one of them became fit.
             self._vacant_since = now
         elif fit != before:
-            self._fewer_since = now  # the rank moved, its steps count from now
+            # The rank moved. Who is gone may have stood meanwhile, and has a step's time to say so.
+            self._fewer_since = now
         grace_ns = (len(self._roster.peers) + 1) * TRY_NS + GRACE_NS
-        begin = max(self._vacant_since + grace_ns, self._fewer_since)
+        begin = max(self._vacant_since + grace_ns, self._fewer_since + STEP_NS)
         until = begin + self.rank(priority) * STEP_NS
         return Wait(until, Reason.MASTER_LEFT, "takes over unless another node does")
 
