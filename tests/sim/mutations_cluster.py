@@ -52,7 +52,7 @@ MUTATIONS = (
         "no-grace",
         "watch rule 3: nobody stands before a handover has had its time",
         _W,
-        "        begin = max(self._vacant_since + grace_ns, self._fewer_since)\n",
+        "        begin = max(self._vacant_since + grace_ns, self._fewer_since + STEP_NS)\n",
         "        begin = max(self._vacant_since, self._fewer_since)\n",
         seed=54,
     ),
@@ -70,7 +70,7 @@ MUTATIONS = (
         _W,
         "        if not self._roster.all_report(self.unit):\n",
         "        if False:\n",
-        seed=758,
+        seed=761,
     ),
     _cluster(
         "no-louder-adverts",
@@ -237,7 +237,7 @@ MUTATIONS = (
         _V,
         "    if coop.state is State.MASTER and not roster.fit_for(coop.name):\n",
         "    if False:\n",
-        seed=48,
+        seed=51,
     ),
     _cluster(
         "drift-unsaid",
@@ -245,7 +245,7 @@ MUTATIONS = (
         _V,
         "    if peer.alive and peer.configuration != cluster.config.digest:\n",
         "    if False:\n",
-        seed=117,
+        seed=260,
     ),
     _cluster(
         "path-down-unsaid",
