@@ -60,7 +60,6 @@ from vipd.model import (
     Note,
     NoteKind,
     Orders,
-    State,
     format_address,
 )
 
@@ -257,8 +256,6 @@ class Cluster:
         if told is None or _news(told) != _news(report):
             self._changed[report.unit] = REPEATS
             self.beat_soon(now)
-            if report.state is State.MASTER:  # whatever comes next, the others know that it stood
-                self._beat_at = min(self._beat_at, now + SAY_DELAY_NS)
 
     def drop_report(self, unit: str) -> None:
         if self._reports.pop(unit, None) is not None:
