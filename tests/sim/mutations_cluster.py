@@ -82,14 +82,6 @@ MUTATIONS = (
     ),
     # --- acting messages --------------------------------------------------------------------------
     _cluster(
-        "any-nonce",
-        "cluster rule 1: an acting message repeats one of our last two nonces",
-        _C,
-        "        if not self.nonces.accepts(message.nonce):\n",
-        "        if False:\n",
-        seed=605,
-    ),
-    _cluster(
         "one-nonce-for-ever",
         "the nonce changes",
         _N,
