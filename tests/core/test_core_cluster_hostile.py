@@ -8,7 +8,7 @@ from tests.core.cluster_rig import Member, World
 from tests.core.rig import MS, S, advert, router, vip
 from vipd.core.actions import SendAdvert, SendMessage
 from vipd.core.events import AdvertHeard, Configured, HealthReported
-from vipd.members import Heartbeat, TransferRequest
+from vipd.members import Heartbeat, TransferRequest, Wish
 from vipd.model import (
     ClusterConfig,
     Health,
@@ -332,3 +332,18 @@ def test_a_priority_0_of_unknown_source_ends_no_mastership_of_a_member() -> None
         world["lb2"].feed(farewell)
         world.run(S)
         assert masterships(world["lb2"]) == 0
+
+
+def test_a_wish_that_was_held_back_does_nothing() -> None:
+    """By then its nonce is one that the master no longer tells, though owner and term still fit."""
+    world = World(100, 90)
+    world.start()
+    peer = world["lb2"].node.cluster.roster.peers["lb1"]
+    assert peer.owner is not None
+    wish = TransferRequest(peer.nonce, peer.owner, (Wish("web", world["lb1"].unit.coop.term, 200),))
+    (datagram,) = (each.datagram for each in world["lb2"].channel.encode(SendMessage(wish, "lb1")))
+    world.run(5 * S)
+    world.deliver(2, "lb1", datagram)
+    world.run(S)
+    assert world.masters == ["lb1"]
+    assert world["lb1"].node.cluster.discarded["stale"] == 1
